@@ -1,0 +1,72 @@
+/* What the two TC skins share: making headers readable, adding and removing the outer ones, and sending. */
+#ifndef MIZAR_SKIN_H
+#define MIZAR_SKIN_H
+
+#include "core.h"
+#include "drop.h"
+#include "local.h"
+#include "parse.h"
+#include "wire.h"
+
+/* Outer headers, inner IP with options, ICMP error with its quoted header and options: all there is to read. */
+#define READABLE (ETH_HLEN + WIRE_BYTES + 60 + 8 + 60 + 8)
+
+#define ENCAPSULATE                                                                                                   \
+	(BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP |                      \
+	 BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) | BPF_F_ADJ_ROOM_ENCAP_L2_ETH)
+
+static __always_inline void make_readable(struct __sk_buff *skb)
+{
+	__u32 want = skb->len < READABLE ? skb->len : READABLE;
+
+	if ((void *)(long)skb->data + want > (void *)(long)skb->data_end)
+		bpf_skb_pull_data(skb, want);
+}
+
+static __always_inline int refuse(const struct packet *p)
+{
+	drop_count(p->key.vni, p->reason);
+	return TC_ACT_SHOT;
+}
+
+/* Writes the message into outer headers that are already there and sends it. */
+static __always_inline int send_in_place(struct __sk_buff *skb, const struct config *c, struct packet *p, int lengths)
+{
+	struct ethhdr *eth = (void *)(long)skb->data;
+	struct wire *w = (void *)(eth + 1);
+
+	if ((void *)(w + 1) > (void *)(long)skb->data_end) {
+		p->reason = DROP_ENCAPSULATION;
+		return refuse(p);
+	}
+	wire_write(w, p);
+	if (lengths)
+		wire_write_lengths(w, p->length);
+	return bpf_redirect_neigh(c->uplink, NULL, 0, 0);
+}
+
+/* From the endpoint's Ethernet frame to a frame of the tunnel. A wrong peer tag on the way costs a not-here, no more. */
+static __always_inline int send_encapsulated(struct __sk_buff *skb, const struct config *c, struct packet *p)
+{
+	if (bpf_skb_adjust_room(skb, WIRE_BYTES, BPF_ADJ_ROOM_MAC, ENCAPSULATE)) {
+		p->reason = DROP_ENCAPSULATION;
+		return refuse(p);
+	}
+	return send_in_place(skb, c, p, 1);
+}
+
+/* Hands the plain Ethernet frame to the endpoint's own namespace. */
+static __always_inline int hand_over(struct __sk_buff *skb, struct packet *p)
+{
+	struct ethhdr *eth = (void *)(long)skb->data;
+
+	if ((void *)(eth + 1) > (void *)(long)skb->data_end) {
+		p->reason = DROP_MALFORMED;
+		return refuse(p);
+	}
+	__builtin_memcpy(eth->h_dest, p->mac, ETH_ALEN);
+	__builtin_memcpy(eth->h_source, gateway_mac, ETH_ALEN);
+	return bpf_redirect_peer(p->ifindex, 0);
+}
+
+#endif

@@ -1,0 +1,153 @@
+/* Transit program: everything that reaches this host's uplink for the tunnel port.
+ *
+ * transit_xdp answers and passes on queries as early as a packet can be seen; it changes nothing else. transit_tc behind
+ * it does all the rest, and queries too where XDP is absent or could not send: same core, same maps.
+ */
+#include "skin.h"
+#include <linux/if_link.h>
+
+#ifndef AF_INET
+#define AF_INET 2
+#endif
+
+/* The frame's next hop, in its Ethernet header. Back to where it came from it is known; elsewhere the neighbour must be. */
+static __always_inline int next_hop(struct xdp_md *ctx, const struct config *c, struct ethhdr *eth,
+				    const struct packet *p)
+{
+	struct bpf_fib_lookup fib = {
+		.family = AF_INET, .l4_protocol = IPPROTO_UDP, .tot_len = 0, .ifindex = c->uplink,
+		.ipv4_src = p->self, .ipv4_dst = p->to};
+	__u8 mac[ETH_ALEN];
+
+	if (p->to == p->from) {
+		__builtin_memcpy(mac, eth->h_source, ETH_ALEN);
+		__builtin_memcpy(eth->h_source, eth->h_dest, ETH_ALEN);
+		__builtin_memcpy(eth->h_dest, mac, ETH_ALEN);
+		return 0;
+	}
+	if (bpf_fib_lookup(ctx, &fib, sizeof(fib), BPF_FIB_LOOKUP_OUTPUT) || fib.ifindex != c->uplink)
+		return -1;
+	__builtin_memcpy(eth->h_source, fib.smac, ETH_ALEN);
+	__builtin_memcpy(eth->h_dest, fib.dmac, ETH_ALEN);
+	return 0;
+}
+
+SEC("xdp")
+int transit_xdp(struct xdp_md *ctx)
+{
+	struct ethhdr *eth = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	struct wire *w = (void *)(eth + 1);
+	struct packet p = {.hook = HOOK_XDP};
+	struct config *c = config_get();
+
+	/* What this program does not answer, and what is wrong, is TC's: it sees the same bytes and counts the drop. */
+	if (!c || (void *)(w + 1) > end || wire_is_ours(eth, w, c->self) != 1)
+		return XDP_PASS;
+	p.self = c->self;
+	p.now = now_ticks();
+	if (wire_read(w, &p) || p.type != WIRE_QUERY)
+		return XDP_PASS;
+	if (parse_inner(c, w + 1, end, end - (void *)(w + 1), &p))
+		return XDP_PASS;
+	switch (step_bounce(&p)) {
+	case STEP_SEND:
+		break;
+	case STEP_DROP:
+		drop_count(p.key.vni, p.reason);
+		return XDP_DROP;
+	default: /* this host is the asker: a verdict to itself, which TC applies */
+		return XDP_PASS;
+	}
+	if (next_hop(ctx, c, eth, &p))
+		return XDP_PASS;
+	wire_write(w, &p);
+	return c->flags & CONFIG_XDP_REDIRECT ? bpf_redirect(c->uplink, 0) : XDP_TX;
+}
+
+/* Removes the outer headers and hands the packet to its endpoint. RFC 6040: congestion met outside must show inside. */
+static __always_inline int deliver(struct __sk_buff *skb, struct packet *p, __u8 outer_ecn)
+{
+	struct iphdr *ip;
+
+	if (bpf_skb_adjust_room(skb, -WIRE_BYTES, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO)) {
+		p->reason = DROP_ENCAPSULATION;
+		return refuse(p);
+	}
+	ip = (void *)(long)skb->data + ETH_HLEN;
+	if (outer_ecn == ECN_CE && (void *)(ip + 1) <= (void *)(long)skb->data_end) {
+		if (!(ip->tos & ECN_MASK)) {
+			p->reason = DROP_CONGESTION_MARK;
+			return refuse(p);
+		}
+		__u16 before = ip->tos;
+		__u32 sum;
+
+		ip->tos |= ECN_CE;
+		sum = (__u32)ip->check + bpf_htons(before) + (__u16)~bpf_htons(ip->tos); /* RFC 1624, equation 3 */
+		sum = (sum & 0xffff) + (sum >> 16);
+		ip->check = (sum & 0xffff) + (sum >> 16);
+	}
+	return hand_over(skb, p);
+}
+
+static __always_inline int transit_step(__u8 type)
+{
+	switch (type) {
+	case WIRE_QUERY:
+		return STEP_BOUNCE;
+	case WIRE_VERDICT:
+		return STEP_VERDICT;
+	case WIRE_NOT_HERE:
+		return STEP_NOT_HERE;
+	default:
+		return STEP_ARRIVE;
+	}
+}
+
+SEC("tc")
+int transit_tc(struct __sk_buff *skb)
+{
+	struct config *c = config_get();
+	struct packet p = {.hook = HOOK_TC};
+	struct ethhdr *eth;
+	struct wire *w;
+	void *end;
+	__u8 outer_ecn;
+	int ours;
+
+	if (!c || skb->protocol != bpf_htons(ETH_P_IP))
+		return TC_ACT_UNSPEC;
+	make_readable(skb);
+	eth = (void *)(long)skb->data;
+	end = (void *)(long)skb->data_end;
+	w = (void *)(eth + 1);
+	if ((void *)(w + 1) > end)
+		return TC_ACT_UNSPEC;
+	ours = wire_is_ours(eth, w, c->self);
+	if (!ours)
+		return TC_ACT_UNSPEC;
+	p.self = c->self;
+	p.now = now_ticks();
+	p.reason = ours < 0 ? DROP_OUTER_HEADER : wire_read(w, &p);
+	if (!p.reason)
+		p.reason = parse_inner(c, w + 1, end, skb->len - ETH_HLEN - WIRE_BYTES, &p);
+	if (p.reason)
+		return refuse(&p);
+	outer_ecn = w->ip.tos & ECN_MASK;
+	if (p.type == WIRE_DATA)
+		count(COUNTER_DATA_RECEIVED);
+
+	switch (core_run(&p, transit_step(p.type))) {
+	case STEP_SEND:
+		return send_in_place(skb, c, &p, 0);
+	case STEP_HAND:
+		return deliver(skb, &p, outer_ecn);
+	case STEP_END:
+		return TC_ACT_SHOT; /* the answer was applied; an answer alone goes nowhere */
+	default:
+		return refuse(&p);
+	}
+}
+
+char _license[] SEC("license") = "Dual MIT/GPL";

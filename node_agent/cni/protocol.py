@@ -1,0 +1,96 @@
+"""One request and one reply, as one JSON line each, over the agent's unix socket. Pure; `cni.client` does the I/O.
+
+The verbs are those of CNI 1.1, and all of them may be repeated: ADD finds its earlier claim by (container_id,
+interface), DEL of the absent succeeds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+from node_agent.model.errors import Invalid
+
+Verb = Literal["ADD", "DEL", "CHECK", "STATUS"]
+VERBS: tuple[Verb, ...] = ("ADD", "DEL", "CHECK", "STATUS")
+
+# Error codes as in the CNI specification, section "Error".
+INVALID_ENVIRONMENT = 4
+INVALID_CONFIG = 7
+TRY_AGAIN = 11
+NOT_AVAILABLE = 50
+# Codes from 100 are ours.
+EXHAUSTED = 100
+FAILED = 101
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """`netns`: absolute path of the endpoint's network namespace. `address`: "" lets the agent choose one."""
+
+    verb: Verb
+    container_id: str = ""
+    interface: str = "eth0"
+    netns: str = ""
+    vpc: str = ""
+    subnet: str = ""
+    address: str = ""
+    workload: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """`code` 0 is success. After ADD and CHECK: the endpoint's object name, address, gateway, MAC and MTU (bytes)."""
+
+    code: int = 0
+    message: str = ""
+    endpoint: str = ""
+    address: str = ""
+    prefix: int = 32
+    gateway: str = ""
+    mac: str = ""
+    mtu: int = 0
+
+
+def encode(message: Request | Reply) -> bytes:
+    """One line, newline included."""
+    return json.dumps(dataclasses.asdict(message), separators=(",", ":")).encode() + b"\n"
+
+
+def decode_request(line: bytes) -> Request:
+    """Raises Invalid naming every wrong field."""
+    raw = _fields(line, Request)
+    if raw.get("verb") not in VERBS:
+        raise Invalid([f"verb: {raw.get('verb')!r} is none of {', '.join(VERBS)}"])
+    request = Request(**raw)  # type: ignore[arg-type]
+    mistakes = []
+    if request.verb in ("ADD", "DEL", "CHECK") and not request.container_id:
+        mistakes.append("container_id: empty; the caller must name the container")
+    if request.verb == "ADD":
+        mistakes += [f"{key}: empty; ADD needs it" for key in ("netns", "vpc", "subnet") if not getattr(request, key)]
+    if mistakes:
+        raise Invalid(mistakes)
+    return request
+
+
+def decode_reply(line: bytes) -> Reply:
+    """Raises Invalid."""
+    return Reply(**_fields(line, Reply))  # type: ignore[arg-type]
+
+
+def _fields(line: bytes, cls: type[Request] | type[Reply]) -> dict[str, str | int]:
+    try:
+        raw = json.loads(line)
+    except ValueError as error:
+        raise Invalid([f"message: not JSON: {error}"]) from error
+    if not isinstance(raw, dict):
+        raise Invalid(["message: not a JSON object"])
+    kinds = {f.name: int if f.type == "int" else str for f in dataclasses.fields(cls)}
+    mistakes = [f"{key}: unknown field" for key in raw.keys() - kinds.keys()]
+    mistakes += [f"{key}: {raw[key]!r} is not {kind.__name__}" for key, kind in kinds.items()
+                 if key in raw and not isinstance(raw[key], kind)]
+    if mistakes:
+        raise Invalid(sorted(mistakes))
+    return raw
