@@ -39,9 +39,9 @@ static __always_inline int send_in_place(struct __sk_buff *skb, const struct con
 		p->reason = DROP_ENCAPSULATION;
 		return refuse(p);
 	}
-	wire_write(w, p);
 	if (lengths)
 		wire_write_lengths(w, p->length);
+	wire_write(w, p);
 	return bpf_redirect_neigh(c->uplink, NULL, 0, 0);
 }
 

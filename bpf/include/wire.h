@@ -115,7 +115,8 @@ static __always_inline __u32 wire_read(const struct wire *w, struct packet *p)
 	return 0;
 }
 
-/* Writes everything but the lengths: those stay as they are when a message is changed in place. */
+/* Writes everything but the lengths, which stay as they are when a message is changed in place and which the header's
+ * sum covers: a new message gets them first. */
 static __always_inline void wire_write(struct wire *w, const struct packet *p)
 {
 	__u16 entropy = WIRE_PORT_BASE + (p->hash & (WIRE_PORTS - 1));

@@ -57,6 +57,15 @@ def mac_bytes(text: str) -> bytes:
     return bytes.fromhex(text.replace(":", ""))
 
 
+def check_outer(ether: Ether) -> None:
+    """The outer headers are as they would be if scapy had made them."""
+    fixed = Ether(bytes(ether))
+    del fixed[IP].chksum, fixed[IP].len, fixed[UDP].len
+    fixed = Ether(bytes(fixed))
+    assert (ether[IP].chksum, ether[IP].len, ether[UDP].len, ether[UDP].chksum) == (
+        fixed[IP].chksum, fixed[IP].len, fixed[UDP].len, 0)
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """`tag` as in the contract: bit 8 clear. `port`: ifindex of an existing device of the test's namespace."""
@@ -229,6 +238,7 @@ class Net:
                 self._finish(walk, host, frame, program, ifindex)
                 return walk
             assert ether[IP].src == host.address, "a host sent another host's address"
+            check_outer(ether)
             hop.type = WireType(frame[14 + 28 + 1] >> 3 & 7)
             host = self.hosts[ether[IP].dst]
             program, ifindex = (programs.TRANSIT_XDP if host.xdp else programs.TRANSIT_TC), 1
