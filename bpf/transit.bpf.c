@@ -61,6 +61,7 @@ int transit_xdp(struct xdp_md *ctx)
 	}
 	if (next_hop(ctx, c, eth, &p))
 		return XDP_PASS;
+	bounce_count(&p);
 	wire_write(w, &p);
 	return c->flags & CONFIG_XDP_REDIRECT ? bpf_redirect(c->uplink, 0) : XDP_TX;
 }

@@ -8,19 +8,29 @@
 
 #include "divide.h"
 
+/* Counts what this host did with a query, once it is certain: XDP may still leave the sending to TC. */
+static __always_inline void bounce_count(const struct packet *p)
+{
+	if (p->type == WIRE_QUERY)
+		count(COUNTER_QUERIES_PASSED);
+	else if (p->to == p->self)
+		count(COUNTER_QUERIES_ANSWERED_LOCAL);
+	else
+		count(p->hook == HOOK_XDP ? COUNTER_QUERIES_ANSWERED_XDP : COUNTER_QUERIES_ANSWERED_TC);
+}
+
 /* Sends the verdict to the asking host; other actions than ALLOW leave the query's fields in place. */
 static __always_inline int answer(struct packet *p, __u8 action)
 {
 	p->type = WIRE_VERDICT;
 	p->action = action;
 	p->to = p->asker;
-	if (p->asker == p->self) {
-		count(COUNTER_QUERIES_ANSWERED_LOCAL);
-		p->from = p->self;
-		return STEP_VERDICT;
-	}
-	count(p->hook == HOOK_XDP ? COUNTER_QUERIES_ANSWERED_XDP : COUNTER_QUERIES_ANSWERED_TC);
-	return STEP_SEND;
+	if (p->hook != HOOK_XDP)
+		bounce_count(p);
+	if (p->asker != p->self)
+		return STEP_SEND;
+	p->from = p->self;
+	return STEP_VERDICT;
 }
 
 /* First leg: does the source live where the query comes from? 0 to go on, else the action to answer with. */
@@ -59,7 +69,8 @@ static __always_inline int bounce_unknown(struct packet *p, const struct vpc_row
 		return answer(p, ACTION_NOT_SERVING);
 	p->bits |= WIRE_PASSED;
 	p->to = next;
-	count(COUNTER_QUERIES_PASSED);
+	if (p->hook != HOOK_XDP)
+		bounce_count(p);
 	return STEP_SEND;
 }
 

@@ -1,0 +1,65 @@
+# The verbs of the project; `make` lists them. They run Pulumi in the environment that `make env` prints.
+# STACK chooses stacks/Pulumi.<STACK>.yaml. Recipes use relative paths only: the clone's path may hold spaces.
+
+STACK ?= local
+PYTHON := .venv/bin/python
+PULUMI := tools/setup/run pulumi
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help setup up preview refresh outputs down env test test-fast lint generate verify bpf bench soak clean-host
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+setup: ## make this machine and clone ready (needs root; first run: minutes, then under a second)
+	@tools/setup/setup.sh
+
+up: setup ## bring the stack up, or repair it
+	@tools/setup/stack.sh up "$(STACK)"
+
+preview: setup ## show what `make up` would do
+	@tools/setup/stack.sh preview "$(STACK)"
+
+refresh: setup ## compare the stack's state with the machine
+	@tools/setup/stack.sh refresh "$(STACK)"
+
+outputs: ## print the stack's outputs as JSON, and nothing else
+	@$(PULUMI) stack output --json --stack "$(STACK)"
+
+down: ## destroy the stack; its config file stays
+	@tools/setup/stack.sh down "$(STACK)"
+
+env: ## print exports for a shell: eval "$(make -s env)"; pulumi up --stack local
+	@tools/setup/env.sh
+
+test: setup lint verify ## every check and test, as CI runs them (soak tests are apart)
+	@tools/setup/run $(PYTHON) -m pytest -m "not soak"
+
+test-fast: setup ## the tests that need no kernel and no engine
+	@$(PYTHON) -m pytest -q tests/unit tests/golden tests/component tests/transition
+
+lint: setup ## format, lint, types, direction of imports
+	@$(PYTHON) -m ruff format --check --quiet . || { $(PYTHON) -m ruff format --diff --quiet .; exit 1; }
+	@$(PYTHON) -m ruff check --quiet .
+	@$(PYTHON) -m mypy --no-error-summary
+	@told=$$(.venv/bin/lint-imports --no-logo) || { echo "$$told"; exit 1; }
+
+generate: setup ## write the generated files anew
+	@tools/setup/run $(MAKE) -C bpf generate
+
+verify: setup ## fail when a generated file is not what `make generate` writes
+	@tools/setup/run $(MAKE) -C bpf verify
+
+bpf: ## compile the BPF programs
+	@$(MAKE) -C bpf
+
+bench: setup ## measure; figures go to stdout
+	@$(PYTHON) -m node_agent.bench $(ARGS)
+
+soak: setup ## the long tests
+	@tools/setup/run $(PYTHON) -m pytest -m soak
+
+clean-host: setup ## remove what a stack left whose state is lost: make clean-host [ID=stack-id]
+	@$(PYTHON) -m node_agent.emulation.cleanup $(ID)

@@ -1,0 +1,1 @@
+"""Groups of resources: one frozen args object in, named and parented children, outputs as attributes."""

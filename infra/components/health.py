@@ -1,0 +1,42 @@
+"""Component: the proof at the end of every `up` that packets really flow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pulumi import ComponentResource, Resource, ResourceOptions
+
+from infra.plan import EndpointPlan
+from infra.providers.health import HealthGate, HealthGateProps
+
+
+@dataclass(frozen=True, kw_only=True)
+class HealthArgs:
+    """`seconds`: patience. `preview`: nothing may be sent. `after`: every endpoint, so that the gate comes last."""
+
+    stack: str
+    hosts: tuple[str, ...]
+    endpoints: tuple[EndpointPlan, ...]
+    seconds: int
+    preview: bool
+    after: Sequence[Resource] = ()
+
+
+class Health(ComponentResource):
+    gate: HealthGate
+
+    def __init__(self, name: str, args: HealthArgs, opts: ResourceOptions | None = None) -> None:
+        super().__init__("mizar:local:Health", name, None, opts)
+        endpoints = tuple(
+            {"vpc": one.vpc, "subnet": one.subnet, "name": one.name, "address": one.address, "host": one.host}
+            for one in args.endpoints
+        )
+        self.gate = HealthGate(
+            f"{name}-gate",
+            HealthGateProps(
+                stack=args.stack, hosts=args.hosts, endpoints=endpoints, seconds=args.seconds, preview=args.preview
+            ),
+            ResourceOptions(parent=self, depends_on=list(args.after)),
+        )
+        self.register_outputs({"healthy": self.gate.healthy})

@@ -1,0 +1,52 @@
+"""Component: one VPC with its subnets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pulumi import ComponentResource, Resource, ResourceOptions
+
+from infra.plan import SubnetPlan, VpcPlan
+from infra.providers.subnet import Subnet, SubnetProps
+from infra.providers.vpc import Vpc, VpcProps
+
+
+@dataclass(frozen=True, kw_only=True)
+class VpcNetworkArgs:
+    """`after`: the agents that may serve the VPC: its set is chosen once, over all that are ready."""
+
+    stack: str
+    vpc: VpcPlan
+    subnets: tuple[SubnetPlan, ...]
+    after: Sequence[Resource] = ()
+
+
+class VpcNetwork(ComponentResource):
+    """`subnets`: by name."""
+
+    vpc: Vpc
+    subnets: dict[str, Subnet]
+
+    def __init__(self, name: str, args: VpcNetworkArgs, opts: ResourceOptions | None = None) -> None:
+        super().__init__("mizar:local:VpcNetwork", name, None, opts)
+        self.vpc = Vpc(
+            f"{name}-vpc",
+            VpcProps(
+                stack=args.stack,
+                name=args.vpc.name,
+                cidr=args.vpc.cidr,
+                set_size=args.vpc.set_size,
+                bouncers=args.vpc.bouncers,
+            ),
+            ResourceOptions(parent=self, depends_on=list(args.after)),
+        )
+        self.subnets = {
+            plan.name: Subnet(
+                f"{name}-{plan.name}",
+                SubnetProps(stack=args.stack, name=plan.name, vpc=plan.vpc, cidr=plan.cidr),
+                ResourceOptions(parent=self, depends_on=[*args.after, self.vpc]),
+            )
+            for plan in args.subnets
+        }
+        self.register_outputs({"vni": self.vpc.vni})

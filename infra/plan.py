@@ -1,0 +1,146 @@
+"""What will exist, decided before anything is made. Pure: Settings -> Plan.
+
+Called by `infra.program` and by the renderers; components take parts of it and decide nothing themselves. Adding hosts
+or appending endpoints does not change the address, host or name of what was there (limits: `infra.addressing`); an
+endpoint that names no host goes round robin, so it may move when hosts are added.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from infra import addressing, rules
+from infra.settings import EndpointSettings, Settings, VpcSettings
+from node_agent.model.config import UplinkMode
+from node_agent.model.places import StackPlaces
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostPlan:
+    """`address`: underlay IPv4; `prefix`: length of the underlay prefix; `netns`: name below /run/netns."""
+
+    name: str
+    address: str
+    prefix: int
+    netns: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class VpcPlan:
+    name: str
+    cidr: str
+    set_size: int
+    bouncers: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubnetPlan:
+    name: str
+    vpc: str
+    cidr: str
+    gateway: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointPlan:
+    name: str
+    vpc: str
+    subnet: str
+    address: str
+    host: str
+    netns: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One stack, whole. MTUs in bytes."""
+
+    stack_id: str
+    underlay: str
+    mtu: int
+    mode: UplinkMode
+    flow_entries: int
+    health_seconds: int
+    hosts: tuple[HostPlan, ...]
+    vpcs: tuple[VpcPlan, ...]
+    subnets: tuple[SubnetPlan, ...]
+    endpoints: tuple[EndpointPlan, ...]
+
+    @property
+    def places(self) -> StackPlaces:
+        return StackPlaces(self.stack_id)
+
+
+def stack_id(stack: str, root: Path) -> str:
+    """The id that every machine-global name of the stack carries: readable, and different for two clones."""
+    digest = hashlib.sha256(f"{root.resolve()}\0{stack}".encode()).hexdigest()[:6]
+    word = re.sub(r"[^a-z0-9]+", "-", stack.lower()).strip("-")[:33].rstrip("-") or "stack"
+    return f"{word}-{digest}"
+
+
+def make(settings: Settings, identity: str) -> Plan:
+    """The plan of checked settings for the stack with this id."""
+    places = StackPlaces(identity)
+    names = rules.host_names(settings)
+    endpoints = [endpoint for vpc in settings.vpcs for endpoint in _endpoints(settings, vpc, names, places)]
+    return Plan(
+        stack_id=identity,
+        underlay=str(settings.underlay),
+        mtu=settings.mtu,
+        mode=settings.mode,
+        flow_entries=settings.flow_entries,
+        health_seconds=settings.health_seconds,
+        hosts=tuple(
+            HostPlan(
+                name=name,
+                address=str(addressing.host_address(settings.underlay, number)),
+                prefix=settings.underlay.prefixlen,
+                netns=places.netns(name),
+            )
+            for number, name in enumerate(names, start=1)
+        ),
+        vpcs=tuple(
+            VpcPlan(name=vpc.name, cidr=str(vpc.cidr), set_size=vpc.set_size, bouncers=vpc.bouncers)
+            for vpc in settings.vpcs
+        ),
+        subnets=tuple(
+            SubnetPlan(
+                name=subnet.name, vpc=vpc.name, cidr=str(subnet.cidr), gateway=str(addressing.gateway(subnet.cidr))
+            )
+            for vpc in settings.vpcs
+            for subnet in vpc.subnets
+        ),
+        endpoints=tuple(endpoints),
+    )
+
+
+def _endpoints(settings: Settings, vpc: VpcSettings, hosts: tuple[str, ...], places: StackPlaces) -> list[EndpointPlan]:
+    found = []
+    for subnet in vpc.subnets:
+
+        def entry(name: str, address: IPv4Address, host: str, subnet_name: str = subnet.name) -> EndpointPlan:
+            return EndpointPlan(
+                name=name, vpc=vpc.name, subnet=subnet_name, address=str(address), host=host, netns=places.netns(name)
+            )
+
+        taken: set[IPv4Address] = set()
+        for number, name in enumerate(rules.generated_names(subnet, settings.hosts), start=1):
+            address = addressing.generated(subnet.cidr, number)
+            taken.add(address)
+            found.append(entry(name, address, hosts[(number - 1) // subnet.per_host]))
+        named = [endpoint for endpoint in settings.endpoints if endpoint.subnet == subnet.name]
+        taken.update(endpoint.address for endpoint in named if endpoint.address is not None)
+        for endpoint in named:
+            address = endpoint.address or addressing.automatic(subnet.cidr, endpoint.name, taken)
+            taken.add(address)
+            found.append(entry(endpoint.name, address, endpoint.host or _spread(settings, endpoint, hosts)))
+    return found
+
+
+def _spread(settings: Settings, endpoint: EndpointSettings, hosts: tuple[str, ...]) -> str:
+    """Round robin over the hosts, in the order of the list."""
+    return hosts[settings.endpoints.index(endpoint) % len(hosts)]

@@ -1,0 +1,43 @@
+"""The program from end to end: settings -> plan -> target -> outputs. Called by __main__ alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pulumi
+
+from infra import outputs, plan, settings
+from infra.plan import Plan
+from infra.targets.base import Target
+from infra.targets.local import Local
+from node_agent.model.errors import Invalid
+
+
+def deploy() -> None:
+    """Register everything. Wrong settings end the run with all their mistakes before anything is registered."""
+    root = Path(pulumi.get_root_directory())
+    try:
+        wanted = settings.read()
+        target: Target = Local(root, wanted)
+        if problems := target.problems(wanted):
+            raise Invalid(problems)
+    except Invalid as error:
+        raise pulumi.RunError(_told(error)) from None
+    intent = plan.make(wanted, plan.stack_id(pulumi.get_stack(), root))
+    outputs.export(build(target, intent, preview=pulumi.runtime.is_dry_run()))
+
+
+def build(target: Target, intent: Plan, *, preview: bool) -> dict[str, Any]:
+    """Register the planned stack on this target and return its outputs by name."""
+    machines = target.machines(intent)
+    networks = target.networks(intent, machines)
+    attached = target.endpoints(intent, machines, networks)
+    verdict = target.health(intent, machines, attached, preview=preview)
+    return outputs.collect(intent, machines, networks, verdict)
+
+
+def _told(error: Invalid) -> str:
+    count = len(error.mistakes)
+    head = f"{count} mistake{'s' if count > 1 else ''} in the settings of stack {pulumi.get_stack()}; nothing was made:"
+    return "\n".join([head, *(f"  {mistake}" for mistake in error.mistakes)])

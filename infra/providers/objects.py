@@ -1,0 +1,107 @@
+"""Objects of a stack's store, as the providers handle them. No resource of its own; called by its neighbours only."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+from infra.providers.base import wait
+from node_agent.model.errors import AlreadyExists, NotFound, Permanent, Temporary
+from node_agent.model.objects import NetworkEndpoint, NetworkService, Object, Subnet
+from node_agent.model.places import StackPlaces
+from node_agent.model.users import guarded, users_of
+from node_agent.store.base import Store, Where
+from node_agent.store.open import open_store
+
+T = TypeVar("T", bound=Object)
+
+GONE_SECONDS = 15.0  # patience with those who hold a finalizer
+
+
+def url(stack: str) -> str:
+    return f"sqlite:{StackPlaces(stack).store}"
+
+
+@contextlib.contextmanager
+def opened(stack: str) -> Iterator[Store]:
+    """The stack's store, closed afterwards. Raises Temporary when there is none."""
+    store = open_store(url(stack), create=False)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def present(stack: str) -> bool:
+    """Whether the stack has a store; a read must not make one."""
+    return StackPlaces(stack).store.exists()
+
+
+def find(stack: str, cls: type[T], name: str) -> T | None:
+    """The object, None when it or its store is absent."""
+    if not present(stack):
+        return None
+    with opened(stack) as store:
+        try:
+            return store.get(cls, name)
+        except NotFound:
+            return None
+
+
+def listed(stack: str, cls: type[T], where: Where | None = None) -> Sequence[T]:
+    """Objects of one kind; none when there is no store."""
+    if not present(stack):
+        return ()
+    with opened(stack) as store:
+        return store.list(cls, where)
+
+
+def put(store: Store, cls: type[T], name: str, spec: Any) -> T:
+    """The object with this spec: created, guarded against a removal while it is used, or its spec replaced.
+
+    Raises Temporary while an earlier object of this name is still being removed.
+    """
+    try:
+        return store.create(guarded(cls(name=name, spec=spec)))
+    except AlreadyExists:
+        made = store.put_spec(cls, name, spec)
+    if made.meta.deleting:
+        raise Temporary(f"make {cls.kind} {name}: an earlier one is still being removed")
+    return made
+
+
+def drop(stack: str, cls: type[T], name: str, *, force: bool = False) -> None:
+    """Delete the object and wait until it is gone; absent is success.
+
+    `force` lifts the finalizers of those who cannot do it themselves any more: the agent of a host that is gone, a
+    controller that does not run. Raises Permanent naming those who still use it.
+    """
+    if not present(stack):
+        return
+    with opened(stack) as store:
+        store.delete(cls, name)
+
+        def gone() -> bool | None:
+            try:
+                left = store.get(cls, name)
+            except NotFound:
+                return True
+            if force:
+                for finalizer in left.meta.finalizers:
+                    store.drop_finalizer(cls, name, finalizer, uid=left.meta.uid)
+            return None
+
+        try:
+            wait(GONE_SECONDS, gone, lambda: f"delete {cls.kind} {name}: still held after {GONE_SECONDS:g} s")
+        except Temporary as error:
+            users = _users(store, cls, name)
+            raise Permanent(f"{error}; in use by {', '.join(users)}" if users else str(error)) from None
+
+
+def _users(store: Store, cls: type[T], name: str) -> tuple[str, ...]:
+    kinds = (Subnet, NetworkEndpoint, NetworkService)
+    try:
+        return users_of(store.get(cls, name), [other for kind in kinds for other in store.list(kind)])
+    except NotFound:
+        return ()

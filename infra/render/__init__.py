@@ -1,0 +1,1 @@
+"""Pure text and documents made from the plan: nothing here knows Pulumi."""

@@ -1,0 +1,1 @@
+"""Who makes machines: one Target per kind of place, the only modules that know which."""

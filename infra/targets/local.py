@@ -1,0 +1,105 @@
+"""Target `local`: hosts are network namespaces of this machine, the store is a file. Nothing leaves the machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from infra.components.control_plane import ControlPlane, ControlPlaneArgs
+from infra.components.endpoints import Endpoints, EndpointsArgs
+from infra.components.health import Health, HealthArgs
+from infra.components.host_pool import HostPool, HostPoolArgs
+from infra.components.underlay import Underlay, UnderlayArgs
+from infra.components.vpc_network import VpcNetwork, VpcNetworkArgs
+from infra.plan import Plan
+from infra.providers.programs import ProgramsProps, digest_of, folder_of
+from infra.render import agent_config
+from infra.settings import Settings
+from infra.targets.base import Attached, Machines, Networks, Verdict
+
+
+class Local:
+    """`root`: folder of the project; `settings`: of this run."""
+
+    def __init__(self, root: Path, settings: Settings) -> None:
+        self._objects = (root / settings.bpf_objects).resolve()
+
+    def problems(self, settings: Settings) -> list[str]:
+        found = []
+        if os.geteuid() != 0:
+            found.append("stack local: it makes network namespaces and loads BPF programs: run it as root")
+        if not digest_of(self._objects):
+            found.append(f"bpfObjects: {self._objects}: no compiled programs (*.bpf.o) there: run `make bpf`")
+        return found
+
+    def machines(self, plan: Plan) -> Machines:
+        stack = plan.stack_id
+        underlay = Underlay("underlay", UnderlayArgs(stack=stack))
+        control = ControlPlane(
+            "control",
+            ControlPlaneArgs(stack=stack, config=agent_config.controller(plan), after=[underlay.root]),
+        )
+        digest = digest_of(self._objects)
+        loaded = str(folder_of(stack, digest))
+        ground = (underlay.root, control.store)
+        pool = HostPool(
+            "hosts",
+            HostPoolArgs(
+                stack=stack,
+                hosts=plan.hosts,
+                mtu=plan.mtu,
+                programs=ProgramsProps(stack=stack, source=str(self._objects), digest=digest),
+                configs={host.name: agent_config.agent(plan, host, loaded) for host in plan.hosts},
+                after=[*ground, underlay.fabric],
+            ),
+        )
+        modes = {name: agent.mode for name, agent in pool.agents.items()}
+        return Machines(modes=modes, ready=dict(pool.agents), control=control.controller, ground=ground)
+
+    def networks(self, plan: Plan, machines: Machines) -> Networks:
+        made = {
+            vpc.name: VpcNetwork(
+                vpc.name,
+                VpcNetworkArgs(
+                    stack=plan.stack_id,
+                    vpc=vpc,
+                    subnets=tuple(subnet for subnet in plan.subnets if subnet.vpc == vpc.name),
+                    after=[*machines.ground, machines.control, *machines.ready.values()],
+                ),
+            )
+            for vpc in plan.vpcs
+        }
+        subnets = {name: subnet for network in made.values() for name, subnet in network.subnets.items()}
+        return Networks(
+            vnis={name: network.vpc.vni for name, network in made.items()},
+            sets={name: network.vpc.set for name, network in made.items()},
+            bouncers={name: subnet.bouncers for name, subnet in subnets.items()},
+            subnets=dict(subnets),
+        )
+
+    def endpoints(self, plan: Plan, machines: Machines, networks: Networks) -> Attached:
+        # All agents, not only the host's own: a move detaches from one and attaches to another.
+        first = [*machines.ground, *machines.ready.values()]
+        made = Endpoints(
+            "endpoints",
+            EndpointsArgs(
+                stack=plan.stack_id,
+                endpoints=plan.endpoints,
+                after={one.name: [*first, networks.subnets[one.subnet]] for one in plan.endpoints},
+            ),
+        )
+        return Attached(endpoints=dict(made.endpoints))
+
+    def health(self, plan: Plan, machines: Machines, attached: Attached, *, preview: bool) -> Verdict:
+        gate = Health(
+            "health",
+            HealthArgs(
+                stack=plan.stack_id,
+                hosts=tuple(host.name for host in plan.hosts),
+                endpoints=plan.endpoints,
+                seconds=plan.health_seconds,
+                preview=preview,
+                after=[*machines.ground, *machines.ready.values(), *attached.endpoints.values()],
+            ),
+        ).gate
+        return Verdict(healthy=gate.healthy, pairs=gate.pairs, probes=gate.probes, failures=gate.failures)

@@ -1,0 +1,94 @@
+"""Claiming an address without an allocator: creating the endpoint's object is the claim. Called by `endpoints`.
+
+Each host begins in its own stretch of a subnet, so that hosts seldom meet; after a few conflicts it reads the subnet's
+names instead of guessing on. Pure but for the store.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Collection, Iterator
+
+from node_agent.model.addresses import Usable, claim_mistakes
+from node_agent.model.errors import AlreadyExists, Invalid, NotFound, Permanent, Temporary
+from node_agent.model.objects import NetworkEndpoint, NetworkEndpointSpec, Subnet, endpoint_name
+from node_agent.model.users import guarded
+from node_agent.store.base import Store
+
+GUESSES = 4
+LISTINGS = 8  # between reading the names and creating one, others may be quicker
+_STRETCH = 64  # addresses: how far apart two hosts begin at least, in a subnet that is large enough
+
+
+class Exhausted(Permanent):
+    """Every address of the subnet is taken."""
+
+
+def order(cidr: str, host: str, taken: Collection[str] = ()) -> Iterator[str]:
+    """The subnet's addresses in the order in which this host tries them, without those in `taken`. Pure."""
+    usable = Usable(cidr)
+    if not usable:
+        return
+    stretch = min(_STRETCH, max(1, len(usable) // 16))
+    start = zlib.crc32(f"{host}/{cidr}".encode()) * stretch
+    for i in range(len(usable)):
+        address = usable[(start + i) % len(usable)]
+        if address not in taken:
+            yield address
+
+
+def find(store: Store, host: str, container_id: str, interface: str) -> list[NetworkEndpoint]:
+    """The endpoints that this (host, container, interface) has claimed: none or one, unless something went wrong."""
+    return list(store.list(NetworkEndpoint, {"spec.host": host, "spec.container_id": container_id,
+                                             "spec.interface": interface}))
+
+
+def claim(store: Store, vni: int, subnet: Subnet, spec: NetworkEndpointSpec,
+          taken: Collection[str] = ()) -> NetworkEndpoint:
+    """The endpoint of this spec, created. `spec.address` "": the first free one; `taken`: known not to be free.
+
+    Raises Invalid (the address is not the subnet's to give), Permanent (it is somebody else's), Exhausted, Temporary.
+    """
+    if spec.address:
+        if mistakes := claim_mistakes("address", spec.address, subnet.spec.cidr):
+            raise Invalid(mistakes)
+        made = _create(store, vni, spec, spec.address)
+        if made is None:
+            raise _taken(store, vni, spec)
+        return made
+    for i, address in enumerate(order(subnet.spec.cidr, spec.host, taken)):
+        if i == GUESSES:
+            break
+        if made := _create(store, vni, spec, address):
+            return made
+    for _ in range(LISTINGS):
+        names = {e.spec.address for e in store.list(NetworkEndpoint, {"spec.subnet": subnet.name})}
+        free = next(order(subnet.spec.cidr, spec.host, names), None)
+        if free is None:
+            raise Exhausted(f"claim address in {subnet.name}: all {len(Usable(subnet.spec.cidr))} of "
+                            f"{subnet.spec.cidr} are taken")
+        if made := _create(store, vni, spec, free):
+            return made
+    raise Temporary(f"claim address in {subnet.name}: others were quicker {LISTINGS} times")
+
+
+def _create(store: Store, vni: int, spec: NetworkEndpointSpec, address: str) -> NetworkEndpoint | None:
+    """The new object; None: the address is taken."""
+    wanted = NetworkEndpointSpec(vpc=spec.vpc, subnet=spec.subnet, address=address, host=spec.host,
+                                 container_id=spec.container_id, interface=spec.interface, workload=spec.workload)
+    try:
+        return store.create(guarded(NetworkEndpoint(name=endpoint_name(vni, address), spec=wanted)))
+    except AlreadyExists:
+        return None
+
+
+def _taken(store: Store, vni: int, spec: NetworkEndpointSpec) -> Permanent | Temporary:
+    what = f"claim address {spec.address} in {spec.subnet}"
+    try:
+        other = store.get(NetworkEndpoint, endpoint_name(vni, spec.address))
+    except NotFound:
+        return Temporary(f"{what}: it was taken until just now", delay=0.1)
+    whose = f"{other.spec.workload or other.spec.container_id} on {other.spec.host}"
+    if other.meta.deleting:
+        return Temporary(f"{what}: {whose} is giving it back")
+    return Permanent(f"{what}: {whose} has it")

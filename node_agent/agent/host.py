@@ -1,0 +1,197 @@
+"""The agent of one host: a loop that reads the store, computes rows and writes maps, and looks after its programs.
+
+`__main__` runs one per process; many may live in one, since nothing here is global. Stopping it, or killing it at any
+moment, changes no packet: it detaches nothing, and what it wrote stays pinned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from node_agent.agent import status
+from node_agent.agent.claims import Exhausted
+from node_agent.agent.endpoints import Endpoints
+from node_agent.agent.intent import Intent
+from node_agent.agent.kernel import Kernel
+from node_agent.agent.log import Log
+from node_agent.agent.tables import Tables
+from node_agent.cni import protocol
+from node_agent.cni.protocol import Reply, Request
+from node_agent.datapath.maps import Maps
+from node_agent.model.config import AgentConfig
+from node_agent.model.errors import Invalid, MizarError, NotFound, StoreError, Temporary
+from node_agent.model.objects import NetworkHost, NetworkHostStatus, ProgramStatus
+from node_agent.rows.config import config_rows
+from node_agent.store.base import Store
+
+TURN = 0.05  # seconds between two looks at the store
+CHECK_EVERY = 10.0
+HEARTBEAT_EVERY = 2.0
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Time as the agent uses it. `wall`: seconds since the epoch."""
+
+    wall: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+class HostAgent:
+    """`start` once, then `run`, or `turn` as often as one likes; `handle` answers requests from any thread."""
+
+    def __init__(self, config: AgentConfig, store: Store, maps: Maps, kernel: Kernel, log: Log,
+                 clock: Clock | None = None) -> None:
+        self._config, self._store, self._kernel, self._log = config, store, kernel, log
+        self._clock = clock or Clock()
+        self._tables = Tables(config.host, maps, config.flow_entries)
+        self._intent = Intent(config.host, store, self._tables, self._clock.monotonic)
+        self._endpoints: Endpoints | None = None
+        self._checking = threading.Lock()
+        self._synced = False
+        self._check_at = self._beat_at = float("-inf")
+        self._problems: dict[str, list[str]] = {}
+        self._programs: tuple[ProgramStatus, ...] = ()
+        self._rows: dict[str, int] = {}
+        self._rows_at = -1  # version of the tables that `_rows` speaks of
+        self._said: NetworkHostStatus | None = None
+
+    def start(self) -> None:
+        """Programs attached and told who this host is. Raises Invalid when the host cannot carry the tunnel."""
+        uplink = self._kernel.check_world()
+        for said in self._kernel.ensure_programs():
+            self._log.info("program", what=said)
+        self._tables.configure(config_rows(self._config, self._kernel.ticks(), uplink.ifindex,
+                                           redirect=uplink.redirect))
+        self._endpoints = Endpoints(self._config, self._store, self._tables, self._kernel, uplink, self._log,
+                                    monotonic=self._clock.monotonic, sleep=self._clock.sleep)
+        self._log.info("started", mode=self._config.mode, uplink=self._config.uplink, pid=os.getpid())
+
+    def run(self, stop: threading.Event) -> None:
+        """Turns until `stop` is set. Store and kernel may fail at any time; it goes on."""
+        while not stop.wait(TURN):
+            self.turn()
+
+    def turn(self) -> None:
+        """One look at the store, and whatever is due."""
+        now = self._clock.monotonic()
+        with self._noting("store"):
+            self._read()
+        if now >= self._check_at:
+            self._check_at = now + CHECK_EVERY
+            self.check()
+        self._beat(now)
+
+    def check(self) -> list[str]:
+        """Programs and rows are as they should be, or are put back. Returns what is wrong and stays wrong."""
+        with self._checking:
+            with self._noting("programs"):
+                for said in self._kernel.ensure_programs() + self._kernel.ensure_endpoint_programs():
+                    self._log.warning("program put back", what=said)
+            with self._noting("rows"):
+                if self._synced and self._endpoints:
+                    for name in self._endpoints.adopt():
+                        self._log.warning("device of endpoint changed", endpoint=name)
+                for change in self._tables.verify():
+                    self._log.warning("rows put back", what=str(change))
+            with self._noting("uplink"):
+                self._programs = self._kernel.programs()
+                self._problems["uplink state"] = self._kernel.uplink_problems()
+        return self.problems()
+
+    def problems(self) -> list[str]:
+        """What is wrong now, one sentence each."""
+        return [said for _, group in sorted(self._problems.items()) for said in group]
+
+    def handle(self, request: Request) -> Reply:
+        """Answer one request; errors become the protocol's codes."""
+        try:
+            return self._handle(request)
+        except Exhausted as error:
+            return Reply(code=protocol.EXHAUSTED, message=str(error))
+        except Invalid as error:
+            return Reply(code=protocol.INVALID_CONFIG, message=str(error))
+        except (Temporary, StoreError) as error:
+            return Reply(code=protocol.TRY_AGAIN, message=str(error))
+        except MizarError as error:
+            self._log.error("request failed", verb=request.verb, container=request.container_id, error=str(error))
+            return Reply(code=protocol.FAILED, message=str(error))
+
+    def close(self) -> None:
+        """Let go of the store. Nothing in the kernel changes."""
+        self._intent.close()
+
+    # --- inside ---
+
+    def _handle(self, request: Request) -> Reply:
+        if self._endpoints is None or not self._synced:
+            reasons = "; ".join(self.problems()) or "it has not read the store yet"
+            raise Temporary(f"{request.verb}: the agent of {self._config.host} is starting: {reasons}")
+        match request.verb:
+            case "ADD":
+                return self._endpoints.add(request)
+            case "DEL":
+                return self._endpoints.delete(request)
+            case "CHECK":
+                return self._endpoints.check(request)
+            case "STATUS":
+                problems = self.check()
+                return Reply(code=protocol.NOT_AVAILABLE if problems else 0, message="; ".join(problems))
+
+    def _read(self) -> None:
+        """Take in the store's changes; the first time, go on from what is in the maps."""
+        try:
+            self._intent.poll()
+        except MizarError:
+            self._intent.age()
+            raise
+        if self._endpoints is None:
+            return
+        if not self._synced:
+            self._endpoints.adopt()
+            for change in self._tables.adopt():
+                self._log.info("rows", what=str(change))
+            self._synced = True
+            self._log.info("synced", vpcs=len(self._tables.world.vpcs), endpoints=len(self._tables.world.links))
+        for endpoint in self._tables.own():
+            if endpoint.meta.deleting:
+                self._endpoints.finish(endpoint)
+
+    def _beat(self, now: float) -> None:
+        """Tell the store, when it is time or when there is news."""
+        if self._synced and self._rows_at != self._tables.version and not self._tables.suspect:
+            self._rows_at = self._tables.version
+            with self._tables.reading() as world:
+                self._rows = status.generations(world, self._intent.incomplete(world))
+        said = status.status(now=self._clock.wall(), pid=os.getpid(), mode=self._config.mode, synced=self._synced,
+                             problems=self.problems(), programs=self._programs, rows=self._rows)
+        if now < self._beat_at and not status.differs(said, self._said):
+            return
+        self._beat_at = now + HEARTBEAT_EVERY
+        with self._noting("status"):
+            try:
+                self._store.put_status(NetworkHost, self._config.host, said)
+            except NotFound as error:
+                raise Temporary(f"write status: the store has no host {self._config.host}") from error
+            self._said = said
+
+    @contextlib.contextmanager
+    def _noting(self, what: str) -> Iterator[None]:
+        """Keeps an error of the block as the one problem of `what` until the block succeeds; changes are logged."""
+        before, found = self._problems.get(what, []), list[str]()
+        try:
+            yield
+        except MizarError as error:
+            found = [str(error)]
+        self._problems[what] = found
+        if found != before:
+            for said in found:
+                self._log.error("problem", what=said)
+            if not found:
+                self._log.info("problem gone", what="; ".join(before))

@@ -1,0 +1,143 @@
+"""What this host has to know of the store: the watches it needs, and what they said. Called by the agent's loop.
+
+    vpcs                  every VPC (a set may name this host at any time)
+    own                   endpoints meant for this host
+    subnets of <VPC>      where this host is in the VPC set
+    subnet <name>         of an endpoint held here, when its VPC's subnets are not watched anyway
+    endpoints of <subnet> where this host bounces the subnet
+No watch, and so no cost, grows with the number of hosts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from node_agent.agent.tables import Tables
+from node_agent.model.objects import NetworkEndpoint, Object, Subnet, Vpc
+from node_agent.rows.diff import Change
+from node_agent.rows.host import World, bounced
+from node_agent.rows.vpcs import member
+from node_agent.store.base import Store, Watch
+
+Need = tuple[str, str]  # what, of which object
+VPCS, OWN, SUBNETS, SUBNET, ENDPOINTS = "vpcs", "own", "subnets", "subnet", "endpoints"
+STALE_AFTER = 60.0  # seconds without a good look at a subnet's endpoints
+
+
+def needs(world: World) -> set[Need]:
+    """The watches a host with this knowledge needs. Pure."""
+    divided = {name for name, vpc in world.vpcs.items() if member(vpc, world.host)}
+    own = [e for e in world.endpoints.values() if e.spec.host == world.host]
+    return ({(VPCS, ""), (OWN, "")} | {(SUBNETS, name) for name in divided}
+            | {(SUBNET, e.spec.subnet) for e in own if e.spec.vpc not in divided}
+            | {(ENDPOINTS, name) for name in bounced(world)})
+
+
+@dataclass
+class _Open:
+    """One watch, and the objects it shows now as (kind, name)."""
+
+    watch: Watch
+    shown: set[tuple[str, str]]
+    complete: bool = False
+
+
+class Intent:
+    """The open watches of one host. One thread at a time. `poll` raises the store's errors; nothing is lost by one."""
+
+    def __init__(self, host: str, store: Store, tables: Tables, monotonic: Callable[[], float]) -> None:
+        self._host, self._store, self._tables, self._monotonic = host, store, tables, monotonic
+        self._open: dict[Need, _Open] = {}
+        self._seen = -1  # version of the tables that the open watches are right for
+
+    def poll(self) -> list[Change]:
+        """Take in what changed, and open and close watches until nothing more is needed. Returns the steps taken.
+
+        The steps of one poll go to the maps as they come; a new watch is read in the same call, so that a host which
+        just became a bouncer serves when this returns."""
+        changes: list[Change] = []
+        while True:
+            for need, opened in list(self._open.items()):
+                changes += self._take(need, opened)
+            if not self._rewatch(changes):
+                break
+        return changes + self._tables.know(*self._knowledge())
+
+    def close(self) -> None:
+        for opened in self._open.values():
+            opened.watch.close()
+        self._open = {}
+
+    def incomplete(self, world: World) -> set[str]:
+        """VPCs of which this host must know more than it has seen."""
+        found = set()
+        for what, name in needs(world):
+            opened = self._open.get((what, name))
+            if what in (SUBNETS, ENDPOINTS) and not (opened and opened.complete):
+                found.add(name if what == SUBNETS else world.subnets[name].spec.vpc)
+        return found
+
+    # --- inside ---
+
+    def _take(self, need: Need, opened: _Open) -> list[Change]:
+        events = opened.watch.poll()
+        changes: list[Change] = []
+        puts = [event.object for event in events if event.type == "put"]
+        opened.shown |= {(obj.kind, obj.name) for obj in puts}
+        changes += self._tables.put(*(obj for obj in puts if isinstance(obj, Vpc | Subnet | NetworkEndpoint)))
+        for event in events:
+            if event.type == "gone":
+                changes += self._hide(opened, event.object.kind, event.object.name)
+        opened.complete = True
+        return changes
+
+    def _hide(self, opened: _Open, kind: str, name: str) -> list[Change]:
+        """The watch shows the object no longer; it is gone once no watch does."""
+        opened.shown.discard((kind, name))
+        if any((kind, name) in other.shown for other in self._open.values()):
+            return []
+        return self._tables.gone(kind, name)
+
+    def _rewatch(self, changes: list[Change]) -> bool:
+        """Open what is needed and close what is not. Whether something was opened, and so is to be read."""
+        if self._seen == self._tables.version:
+            return False
+        version, wanted = self._tables.version, self._needs()
+        for need in set(self._open) - wanted:
+            closing = self._open.pop(need)
+            closing.watch.close()
+            for kind, name in sorted(closing.shown):
+                changes += self._hide(closing, kind, name)
+        missing = sorted(self._needs() - set(self._open))
+        for need in missing:
+            self._open[need] = _Open(self._watch(need), set())
+        self._seen = version
+        return bool(missing)
+
+    def _needs(self) -> set[Need]:
+        with self._tables.reading() as world:
+            return needs(world)
+
+    def _watch(self, need: Need) -> Watch:
+        what, name = need
+        cls: type[Object]
+        cls, where = {VPCS: (Vpc, {}), OWN: (NetworkEndpoint, {"spec.host": self._host}),
+                      SUBNETS: (Subnet, {"spec.vpc": name}), SUBNET: (Subnet, {"name": name}),
+                      ENDPOINTS: (NetworkEndpoint, {"spec.subnet": name})}[what]
+        return self._store.watch(cls, where)
+
+    def _knowledge(self) -> tuple[Sequence[tuple[str, str]], Sequence[str]]:
+        """(lists that are complete, subnets whose list is old)."""
+        listed = [(Vpc.kind if what == SUBNETS else Subnet.kind, name) for (what, name), opened in self._open.items()
+                  if what in (SUBNETS, ENDPOINTS) and opened.complete]
+        return listed, self._old()
+
+    def _old(self) -> list[str]:
+        now = self._monotonic()
+        return [name for (what, name), opened in self._open.items()
+                if what == ENDPOINTS and opened.complete and now - opened.watch.fresh_at > STALE_AFTER]
+
+    def age(self) -> list[Change]:
+        """The store cannot be read: say so in the rows once the lists are old."""
+        return self._tables.know(*self._knowledge())

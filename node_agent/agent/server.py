@@ -1,0 +1,89 @@
+"""The endpoint socket: one request line in, one reply line out, a thread per connection. Called by `__main__`.
+
+The socket is mode 0600, so whoever can ask is root already. Its path changes hands by a rename: a client meets the old
+agent's socket or the new one's, never half of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from node_agent.agent.log import Log
+from node_agent.cni import protocol
+from node_agent.cni.protocol import Reply, Request
+from node_agent.model.errors import Invalid
+
+LONGEST_REQUEST = 1 << 16  # bytes
+PATIENCE = 10.0  # seconds for a client to send its line
+_AT_ONCE = 64  # requests; more wait in the backlog
+
+
+class Server:
+    """Answers with `handle`, which may be called by several threads at once."""
+
+    def __init__(self, path: Path, handle: Callable[[Request], Reply], log: Log) -> None:
+        self._path, self._handle, self._log = path, handle, log
+        self._free = threading.Semaphore(_AT_ONCE)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+
+    def start(self) -> None:
+        """Listen, and answer in the background until the process ends."""
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        beside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        beside.unlink(missing_ok=True)
+        self._socket.bind(str(beside))
+        beside.chmod(0o600)
+        self._socket.listen(128)
+        beside.rename(self._path)
+        threading.Thread(target=self._accept, name="endpoint socket", daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more requests; those under way are answered."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._socket.accept()
+            except OSError:
+                return  # closed
+            self._free.acquire()
+            threading.Thread(target=self._serve, args=(client,), name="request", daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        try:
+            with client:
+                client.settimeout(PATIENCE)
+                reply = self._answer(_line(client))
+                client.sendall(protocol.encode(reply))
+        except OSError as error:
+            self._log.warning("client went away", error=str(error))
+        finally:
+            self._free.release()
+
+    def _answer(self, line: bytes) -> Reply:
+        try:
+            return self._handle(protocol.decode_request(line))
+        except Invalid as error:
+            return Reply(code=protocol.INVALID_CONFIG, message=str(error))
+        except Exception as error:  # a mistake of ours must not take the agent down, nor leave the caller waiting
+            self._log.error("request broke", error=traceback.format_exc())
+            return Reply(code=protocol.FAILED, message=f"answer request: {type(error).__name__}: {error}")
+
+
+def _line(client: socket.socket) -> bytes:
+    found = b""
+    while not found.endswith(b"\n") and len(found) < LONGEST_REQUEST:
+        part = client.recv(65536)
+        if not part:
+            break
+        found += part
+    return found

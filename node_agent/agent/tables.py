@@ -1,0 +1,180 @@
+"""What this host's maps hold and should hold: the pure rows of `rows.host`, carried out on real maps.
+
+Called by `host` for events and by `endpoints` for ADD and DEL. One lock over the desired image and its writing, so that
+steps of two threads never interleave; readers of packets never wait for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
+
+from node_agent.datapath.layout import FlowKey
+from node_agent.datapath.maps import Maps
+from node_agent.model.objects import NetworkEndpoint, Subnet, Vpc
+from node_agent.rows import slots
+from node_agent.rows.diff import PUT_ORDER, Change, diff
+from node_agent.rows.host import Desired, Known, World
+from node_agent.rows.image import MapImage, mapped
+
+
+class Tables:
+    """The maps of one host. `flow_entries`: size of each VPC's flow table. Any thread may call; raises BpfError."""
+
+    def __init__(self, host: str, maps: Maps, flow_entries: int) -> None:
+        self._host, self._maps, self._flow_entries = host, maps, flow_entries
+        self._lock = threading.RLock()
+        self._config: MapImage = {}
+        self._desired = Desired(World(host))
+        self.version = 0  # rises with every change of what is known
+        self._own: tuple[int, tuple[NetworkEndpoint, ...]] = (-1, ())
+        self._adopted = False  # before that nothing is written: the maps are right, we do not know yet why
+        self.suspect = False  # a step failed half-way: the maps must be compared before the next one
+
+    @property
+    def world(self) -> World:
+        """What is known, for looking up single objects; `reading` is for going through it."""
+        return self._desired.world
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[World]:
+        """What is known, unchanged during the block; keep no part of it."""
+        with self._lock:
+            yield self._desired.world
+
+    def own(self) -> tuple[NetworkEndpoint, ...]:
+        """The endpoints that are meant for this host."""
+        with self._lock:
+            if self._own[0] != self.version:
+                found = (e for e in self.world.endpoints.values() if e.spec.host == self._host)
+                self._own = self.version, tuple(sorted(found, key=lambda e: e.name))
+            return self._own[1]
+
+    def configure(self, config: MapImage) -> None:
+        """The `config` row, before anything else: the programs drop everything without it."""
+        with self._lock:
+            self._config = config
+            self._perform(diff({"config": self._maps.read("config")}, config))
+
+    def adopt(self) -> list[Change]:
+        """Go on from what an earlier run left in the maps: keep its flow tables, mend what differs, remove what
+        nothing asks for. Returns the steps taken. Until then events only fill the desired image."""
+        with self._lock:
+            have = self._read()
+            world = replace(self.world, slots=slots.read(have.get("vpcs", {})))
+            self._desired = Desired(world)
+            self._ensure_tables()
+            changes = diff(have, self._wanted())
+            self._perform(changes)
+            self._maps.drop_flow_tables(set(self._maps.flow_tables()) - set(self.world.slots.values()))
+            self._adopted, self.suspect = True, False
+            return changes
+
+    def put(self, *objects: Known) -> list[Change]:
+        """Objects are new or changed; an older version of a known one is ignored. Returns the steps taken."""
+        news = [obj for obj in objects if self._is_news(obj)]
+        return self._settle(lambda: [c for obj in news for c in self._desired.put(obj)]) if news else []
+
+    def gone(self, kind: str, name: str) -> list[Change]:
+        return self._settle(lambda: self._desired.gone(kind, name))
+
+    def link(self, name: str, ifindex: int) -> list[Change]:
+        """The endpoint's veth is here (ifindex), or is here no more (0)."""
+        return self._settle(lambda: self._desired.link(name, ifindex))
+
+    def know(self, listed: Iterable[tuple[str, str]], stale: Iterable[str]) -> list[Change]:
+        """Which lists of objects are complete, and which are old."""
+        listed, stale = frozenset(listed), frozenset(stale)
+        if (listed, stale) == (self.world.listed, self.world.stale):
+            return []
+        return self._settle(lambda: self._desired.know(listed, stale))
+
+    def verify(self) -> list[Change]:
+        """Compare the maps with what they should hold and mend them. Returns what had to be mended."""
+        with self._lock:
+            if not self._adopted:
+                return []
+            missing = set(self.world.slots.values()) - set(self._maps.flow_tables())
+            self._ensure_tables()
+            changes = diff(self._read(), self._wanted())
+            self._perform(changes)
+            self.suspect = False
+            return changes + [Change("put", "flows", {slot.to_bytes(4, "little"): b""}) for slot in sorted(missing)]
+
+    def purge_flows(self, vni: int, address: str) -> None:
+        """Forget every flow of this address and every open question about it."""
+        addr = mapped(address)
+
+        def about(keys: Collection[bytes]) -> list[bytes]:
+            found = ((raw, FlowKey.unpack(raw)) for raw in keys)
+            return [raw for raw, key in found if key.vni == vni and addr in (key.src, key.dst)]
+
+        with self._lock:
+            slot = self.world.slots.get(vni, 0)
+            if slot:
+                self._maps.delete_flows(slot, about(self._maps.read_flows(slot)))
+            self._maps.delete("asked", about(self._maps.read("asked")))
+
+    def take_flow(self, key: FlowKey) -> bool:
+        """Whether there is an entry for this flow; it is removed."""
+        slot, raw = self.world.slots.get(key.vni, 0), key.pack()
+        if not slot or self._maps.find_flow(slot, raw) is None:
+            return False
+        self._maps.delete_flows(slot, [raw])
+        return True
+
+    def bounces(self, endpoint: NetworkEndpoint) -> bool:
+        """Whether this host itself, as a bouncer, knows where the endpoint lives."""
+        with self._lock:
+            return bool(self._adopted and not self.suspect and self._desired.rows_of(endpoint).get("endpoints"))
+
+    # --- inside ---
+
+    def _settle(self, event: Callable[[], list[Change]]) -> list[Change]:
+        with self._lock:
+            if self.suspect:
+                self.verify()
+            before = set(self.world.slots.values())
+            changes = event()
+            self.version += 1
+            if not self._adopted:
+                return []
+            self.suspect = True
+            after = set(self.world.slots.values())
+            if after - before:
+                self._ensure_tables()
+            self._perform(changes)
+            if before - after:
+                self._maps.drop_flow_tables(before - after)
+            self.suspect = False
+            return changes
+
+    def _is_news(self, obj: Known) -> bool:
+        known: Known | None
+        match obj:
+            case Vpc():
+                known = self.world.vpcs.get(obj.name)
+            case Subnet():
+                known = self.world.subnets.get(obj.name)
+            case NetworkEndpoint():
+                known = self.world.endpoints.get(obj.name)
+        return (known is None or known.meta.uid != obj.meta.uid
+                or known.meta.resource_version < obj.meta.resource_version)
+
+    def _ensure_tables(self) -> None:
+        self._maps.ensure_flow_tables(dict.fromkeys(self.world.slots.values(), self._flow_entries))
+
+    def _perform(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            if change.verb == "put":
+                self._maps.put(change.map, change.rows)
+            else:
+                self._maps.delete(change.map, change.rows)
+
+    def _wanted(self) -> MapImage:
+        return {**self._desired.image(), **self._config}
+
+    def _read(self) -> MapImage:
+        return {name: self._maps.read(name) for name in PUT_ORDER}

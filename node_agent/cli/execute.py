@@ -1,0 +1,56 @@
+"""`mizar exec`: run a command inside an endpoint's network namespace, as the endpoint's own program would run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from node_agent.kernel import netns
+from node_agent.model.errors import Permanent
+from node_agent.model.objects import NetworkEndpoint
+from node_agent.model.places import StackPlaces
+from node_agent.store.open import open_store
+
+NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as a shell has them
+
+
+def namespace(places: StackPlaces, endpoint: str) -> Path:
+    """Path of the namespace of the endpoint with this name, object name or address. Raises Permanent."""
+    store = open_store(f"sqlite:{places.store}", create=False)
+    try:
+        known = store.list(NetworkEndpoint)
+    finally:
+        store.close()
+    named = {one.spec.workload: one for one in known if one.spec.workload}
+    meant = (
+        [named[endpoint]] if endpoint in named else [one for one in known if endpoint in (one.name, one.spec.address)]
+    )
+    if len(meant) != 1:
+        what = "there is none" if not meant else f"it is the address of {len(meant)} endpoints"
+        raise Permanent(f"find endpoint {endpoint}: {what}; there are {', '.join(sorted(named)) or 'none'}")
+    return places.netns_path(meant[0].spec.workload)
+
+
+def replace(path: Path, argv: Sequence[str]) -> int:
+    """Become that command, inside the namespace. Returns a code only when the command cannot be started."""
+    with netns.enter(path):
+        try:
+            os.execvp(argv[0], list(argv))
+        except OSError as error:
+            print(f"mizar: run {argv[0]}: {error.strerror}", file=sys.stderr)
+            return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+
+
+def capture(path: Path, argv: Sequence[str]) -> dict[str, Any]:
+    """Run it to its end: {"code", "stdout", "stderr"}."""
+    with netns.enter(path):
+        try:
+            done = subprocess.run(list(argv), capture_output=True, text=True, errors="replace", check=False)
+        except OSError as error:
+            code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+            return {"code": code, "stdout": "", "stderr": f"{argv[0]}: {error.strerror}\n"}
+    return {"code": done.returncode, "stdout": done.stdout, "stderr": done.stderr}

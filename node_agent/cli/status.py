@@ -1,0 +1,152 @@
+"""`mizar status`: hosts with their roles, programs, modes and health; VPCs, subnets and endpoints.
+
+`collect` reads, `assemble` is pure (objects in, plain values out: what --json prints), `text` lays them out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from node_agent.cli import stacks
+from node_agent.model.objects import NetworkEndpoint, NetworkHost, Subnet, Vpc
+from node_agent.model.places import StackPlaces
+from node_agent.store.open import open_store
+
+SILENT_AFTER = 30.0  # seconds without a heartbeat
+
+
+def collect(places: StackPlaces) -> dict[str, Any]:
+    """The stack's state as plain values. Raises MizarError."""
+    store = open_store(f"sqlite:{places.store}", create=False)
+    try:
+        return assemble(
+            places.id,
+            stacks.read(places).pids,
+            time.time(),
+            hosts=store.list(NetworkHost),
+            vpcs=store.list(Vpc),
+            subnets=store.list(Subnet),
+            endpoints=store.list(NetworkEndpoint),
+        )
+    finally:
+        store.close()
+
+
+def assemble(
+    stack: str,
+    pids: Mapping[str, int],
+    now: float,
+    *,
+    hosts: Sequence[NetworkHost],
+    vpcs: Sequence[Vpc],
+    subnets: Sequence[Subnet],
+    endpoints: Sequence[NetworkEndpoint],
+) -> dict[str, Any]:
+    """`pids`: "controller" and host name -> pid of the living process; `now`: seconds since the epoch."""
+    told = [_host(host, pids.get(host.name, 0), now, vpcs, subnets, endpoints) for host in hosts]
+    controller = pids.get("controller", 0)
+    return {
+        "stack": stack,
+        "healthy": bool(controller) and all(host["health"] == "ok" for host in told),
+        "controller": {"pid": controller or None, "health": "ok" if controller else "does not run"},
+        "hosts": told,
+        "vpcs": [
+            {"name": v.name, "vni": v.status.vni, "cidr": v.spec.cidr, "set": [_member(m) for m in v.status.members]}
+            for v in vpcs
+        ],
+        "subnets": [
+            {"name": s.name, "vpc": s.spec.vpc, "cidr": s.spec.cidr, "bouncers": _bouncers(s, vpcs)} for s in subnets
+        ],
+        "endpoints": [
+            {
+                "name": e.spec.workload or e.name,
+                "object": e.name,
+                "vpc": e.spec.vpc,
+                "subnet": e.spec.subnet,
+                "address": e.spec.address,
+                "host": e.spec.host,
+                "held": e.status.host == e.spec.host,
+            }
+            for e in sorted(endpoints, key=lambda e: (e.spec.vpc, e.spec.subnet, e.spec.workload))
+        ],
+    }
+
+
+def text(told: Mapping[str, Any]) -> str:
+    """What a person reads: one table of hosts, one of VPCs; problems beneath the host they belong to."""
+    controller = told["controller"]
+    lines = [
+        f"stack {told['stack']}: {'healthy' if told['healthy'] else 'NOT HEALTHY'}",
+        f"controller: {controller['health']}" + (f", pid {controller['pid']}" if controller["pid"] else ""),
+        "",
+    ]
+    rows: list[tuple[str, ...]] = [
+        ("HOST", "ADDRESS", "AGENT", "MODE", "PROGRAMS", "ENDPOINTS", "DIVIDES", "BOUNCES", "HEALTH")
+    ]
+    for host in told["hosts"]:
+        rows.append(
+            (
+                host["name"],
+                host["address"],
+                str(host["pid"] or "-"),
+                host["mode"] or "-",
+                str(len(host["programs"])),
+                str(host["endpoints"]),
+                ",".join(host["divides"]) or "-",
+                ",".join(host["bounces"]) or "-",
+                host["health"],
+            )
+        )
+    lines += [*_table(rows), ""]
+    rows = [("VPC", "VNI", "CIDR", "SUBNETS", "SET")]
+    for vpc in told["vpcs"]:
+        names = [subnet["name"] for subnet in told["subnets"] if subnet["vpc"] == vpc["name"]]
+        members = ",".join(member["host"] for member in vpc["set"]) or "-"
+        rows.append((vpc["name"], str(vpc["vni"]), vpc["cidr"], ",".join(names) or "-", members))
+    return "\n".join([*lines, *_table(rows)])
+
+
+def _host(
+    host: NetworkHost,
+    pid: int,
+    now: float,
+    vpcs: Sequence[Vpc],
+    subnets: Sequence[Subnet],
+    endpoints: Sequence[NetworkEndpoint],
+) -> dict[str, Any]:
+    status = host.status
+    age = max(0.0, now - status.heartbeat)
+    reasons = [] if pid else ["its agent does not run"]
+    reasons += [] if status.ready else ["its agent is not ready"]
+    reasons += [f"no heartbeat for {age:.0f} s"] if status.heartbeat and age > SILENT_AFTER else []
+    reasons += status.problems
+    return {
+        "name": host.name,
+        "address": host.spec.address,
+        "mode": status.mode,
+        "pid": pid or None,
+        "ready": status.ready,
+        "health": "; ".join(reasons) or "ok",
+        "divides": [v.name for v in vpcs if any(m.host == host.name for m in v.status.members)],
+        "bounces": [s.name for s in subnets if host.name in _bouncers(s, vpcs)],
+        "endpoints": sum(1 for e in endpoints if e.status.host == host.name),
+        "programs": [{"device": p.device, "hook": p.hook, "mode": p.mode, "tag": p.tag} for p in status.programs],
+        "problems": list(status.problems),
+    }
+
+
+def _member(member: Any) -> dict[str, Any]:
+    return {"host": member.host, "address": member.address, "place": member.place, "state": member.state}
+
+
+def _bouncers(subnet: Subnet, vpcs: Sequence[Vpc]) -> list[str]:
+    """Host names; the status has places in the VPC's set."""
+    members = {m.place: m.host for v in vpcs if v.name == subnet.spec.vpc for m in v.status.members}
+    return [members[place] for place in subnet.status.bouncers if place in members]
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

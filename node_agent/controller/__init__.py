@@ -1,0 +1,1 @@
+"""Placement, VNIs and garbage: the one writer of Vpc and Subnet status. Packets flow without it."""

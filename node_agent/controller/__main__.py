@@ -1,0 +1,80 @@
+"""`python -m node_agent.controller --config FILE`: the controller of one stack, run by a supervisor.
+
+FILE is a ControllerConfig (model.config) as JSON. Log lines go to stderr. Ends with 0 on SIGTERM or SIGINT, with 1
+when the config or the store is of no use; a store that is absent, locked or full is waited for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from node_agent.controller.log import Log
+from node_agent.controller.loop import Controller
+from node_agent.model.config import ControllerConfig, load_controller
+from node_agent.model.errors import Permanent, Temporary
+from node_agent.store.base import Store
+from node_agent.store.open import open_store
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="node_agent.controller", description="The controller of one stack.")
+    parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="ControllerConfig as JSON")
+    path: Path = parser.parse_args(arguments).config
+    log, stop = Log(sys.stderr), threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        config = load_controller(path.read_text())
+        log.say("started", stack=config.stack_id, store=config.store)
+        store = _open(config, log, stop)
+        if store is not None:
+            _run(config, store, log, stop)
+    except OSError as error:
+        log.say("failed", "error", cause=f"read config {path}: {error.strerror}")
+        return 1
+    except Permanent as error:
+        log.say("failed", "error", cause=str(error))
+        return 1
+    log.say("stopped")
+    return 0
+
+
+def _open(config: ControllerConfig, log: Log, stop: threading.Event) -> Store | None:
+    """The store, once it is there; None when told to stop before. It is never made here: a controller that outlived
+    a destroy would bring back what was removed."""
+    while not stop.is_set():
+        try:
+            store = open_store(config.store, create=False)
+        except Temporary as error:
+            log.trouble(str(error))
+            stop.wait(error.delay)
+        else:
+            log.fine()
+            return store
+    return None
+
+
+def _run(config: ControllerConfig, store: Store, log: Log, stop: threading.Event) -> None:
+    controller = Controller(config, store, _clock(), log)
+    try:
+        controller.run(stop.is_set, stop.wait)
+    finally:
+        controller.close()
+        store.close()
+
+
+def _clock() -> Callable[[], float]:
+    """Seconds since the epoch as of now, from here on counted by the monotonic clock: neither a step of the system's
+    time nor a suspended laptop makes hosts look dead."""
+    offset = time.time() - time.monotonic()
+    return lambda: offset + time.monotonic()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,119 @@
+"""Which endpoints are probed from which: pure, and the same choice for the same endpoints.
+
+Called by `health.gate`. A pair is one direction; probing every pair of every endpoint would grow with the square of
+their number, so each relation between two hosts is probed by one pair per VPC, spread over the endpoints.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Relation = Literal["same subnet", "other subnet", "same host", "other vpc"]
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Endpoint:
+    """`netns`: path of its namespace, "" for one that cannot be sent from (a pod of a cluster)."""
+
+    vpc: str
+    subnet: str
+    name: str
+    address: str
+    host: str
+    netns: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.vpc}/{self.name} ({self.address})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """`relation` "other vpc": no answer is the right one."""
+
+    source: Endpoint
+    target: Endpoint
+    relation: Relation
+
+    def __str__(self) -> str:
+        return f"{self.source.host} -> {self.target.host}: {self.source} -> {self.target}"
+
+
+def choose(endpoints: Iterable[Endpoint], limit: int = 500) -> tuple[Pair, ...]:
+    """Per VPC, and for every two hosts in both directions: one pair in one subnet and one between subnets, where they
+    exist; and for every host one pair on it (of each sort). Above `limit` pairs an even sample of them."""
+    pairs: list[Pair] = []
+    by_vpc: dict[str, list[Endpoint]] = {}
+    for endpoint in sorted(endpoints):
+        by_vpc.setdefault(endpoint.vpc, []).append(endpoint)
+    for members in by_vpc.values():
+        pairs += _of_vpc(members)
+    return _sample(pairs, limit)
+
+
+def isolation(endpoints: Iterable[Endpoint], limit: int = 200) -> tuple[Pair, ...]:
+    """For every two VPCs in both directions, and every host of the source VPC: one pair that must get no answer.
+
+    An address that the source's own VPC uses too is no such target: it is rightly answered by its own VPC.
+    """
+    everyone = sorted(endpoints)
+    pairs: list[Pair] = []
+    for source_vpc, target_vpc in itertools.permutations(sorted({e.vpc for e in everyone}), 2):
+        own = {e.address for e in everyone if e.vpc == source_vpc}
+        targets = [e for e in everyone if e.vpc == target_vpc and e.address not in own]
+        sources = [e for e in everyone if e.vpc == source_vpc and e.netns]
+        hosts = {e.host: e for e in reversed(sources)}
+        for turn, source in enumerate(sorted(hosts.values())):
+            if targets:
+                # On its own host first: there a leak needs no wire.
+                near = [e for e in targets if e.host == source.host] or targets
+                target = near[turn % len(near)] if turn % 2 == 0 else targets[turn % len(targets)]
+                pairs.append(Pair(source=source, target=target, relation="other vpc"))
+    return _sample(pairs, limit)
+
+
+def _of_vpc(members: Sequence[Endpoint]) -> list[Pair]:
+    """One pair per (source host, target host, relation); among the possible ones the least used endpoints."""
+    used: Counter[Endpoint] = Counter()
+    by_host: dict[str, list[Endpoint]] = {}
+    for endpoint in members:
+        by_host.setdefault(endpoint.host, []).append(endpoint)
+    chosen: list[Pair] = []
+    for source_host, target_host in itertools.product(sorted(by_host), repeat=2):
+        # A few of each host are enough to choose from, and keep the work small on hosts of thousands.
+        sources = [e for e in _least(used, by_host[source_host]) if e.netns]
+        targets = _least(used, by_host[target_host])
+        seen: set[bool] = set()
+        for source, target in itertools.product(sources, targets):
+            same = source.subnet == target.subnet
+            if source == target or same in seen:
+                continue
+            seen.add(same)
+            used.update((source, target))
+            relation: Relation = "same subnet" if same else "other subnet"
+            if source_host == target_host:
+                relation = "same host"
+            chosen.append(Pair(source=source, target=target, relation=relation))
+            if len(seen) == 2:
+                break
+    return chosen
+
+
+def _least(used: Counter[Endpoint], endpoints: Sequence[Endpoint]) -> list[Endpoint]:
+    """Per subnet the four least used endpoints, the least used first."""
+    kept: Counter[str] = Counter()
+    result = []
+    for endpoint in sorted(endpoints, key=lambda e: (used[e], e)):
+        kept[endpoint.subnet] += 1
+        if kept[endpoint.subnet] <= 4:
+            result.append(endpoint)
+    return result
+
+
+def _sample(pairs: Sequence[Pair], limit: int) -> tuple[Pair, ...]:
+    if len(pairs) <= limit:
+        return tuple(pairs)
+    return tuple(pairs[i * len(pairs) // limit] for i in range(limit))

@@ -1,0 +1,66 @@
+"""From what maps hold to what they should hold, in an order that never misleads a packet. Pure.
+
+Called by the agent (`agent.apply`). Maps that the programs write (flows, asked, fragments, counters) are not touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from node_agent.rows.image import MapImage
+
+# A row is written after what it names: the VPC's row carries the flow table of the locals, bouncers send to locals, and
+# `serving` says that all the others are there. Removal goes the other way round, before anything is written: who is
+# about to forget something must first stop answering for it.
+PUT_ORDER = ("config", "vpcs", "subnets", "routes", "locals", "ports", "endpoints", "serving")
+DELETE_ORDER = tuple(name for name in reversed(PUT_ORDER) if name != "config")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One step: rows to write, or keys to remove (their values are empty)."""
+
+    verb: Literal["put", "delete"]
+    map: str
+    rows: Mapping[bytes, bytes]
+
+    def __str__(self) -> str:
+        return f"{self.verb} {len(self.rows)} of {self.map}"
+
+
+def diff(have: MapImage, want: MapImage) -> list[Change]:
+    """Steps from one image to the other; equal rows are left alone. An absent map is an empty one."""
+    changes = []
+    withdrawn = _removed(have, want, "serving")
+    if withdrawn:
+        changes.append(Change("delete", "serving", withdrawn))
+    for name in PUT_ORDER:
+        old = have.get(name, {})
+        put = {key: value for key, value in want.get(name, {}).items() if old.get(key) != value}
+        if put:
+            changes.append(Change("put", name, put))
+    for name in DELETE_ORDER:
+        gone = _removed(have, want, name)
+        if gone and name != "serving":
+            changes.append(Change("delete", name, gone))
+    return changes
+
+
+def apply(image: MapImage, changes: list[Change]) -> MapImage:
+    """The image after the changes; maps that end up empty are left out."""
+    after = {name: dict(rows) for name, rows in image.items()}
+    for change in changes:
+        rows = after.setdefault(change.map, {})
+        if change.verb == "put":
+            rows.update(change.rows)
+        else:
+            for key in change.rows:
+                rows.pop(key, None)
+    return {name: rows for name, rows in after.items() if rows}
+
+
+def _removed(have: MapImage, want: MapImage, name: str) -> dict[bytes, bytes]:
+    kept = want.get(name, {})
+    return {key: b"" for key in have.get(name, {}) if key not in kept}

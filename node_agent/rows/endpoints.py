@@ -1,0 +1,32 @@
+"""Rows of an endpoint: where it lives, on its subnet's bouncers; its device, on the host that holds it. Pure."""
+
+from __future__ import annotations
+
+from node_agent.datapath.layout import EndpointKey, EndpointRow, LocalRow, PortKey, PortRow
+from node_agent.model.addresses import endpoint_mac, gateway
+from node_agent.model.objects import NetworkEndpoint, Subnet
+from node_agent.rows.image import MapImage, mac_bytes, mapped, network, number, row
+
+
+def endpoint_rows(endpoint: NetworkEndpoint, subnet: Subnet, vni: int) -> MapImage:
+    """The bouncer's row: only for an endpoint that some host holds, and that nobody is removing."""
+    if not vni or not endpoint.status.host or endpoint.meta.deleting:
+        return {}
+    value = EndpointRow(host=number(endpoint.status.host_address), subnet=network(subnet.spec.cidr)[0],
+                        tag=endpoint.tag)
+    return row("endpoints", EndpointKey(vni=vni, addr=mapped(endpoint.spec.address)), value)
+
+
+def local_rows(endpoint: NetworkEndpoint, subnet: Subnet, vni: int, *, slot: int, ifindex: int) -> MapImage:
+    """The holding host's rows. `ifindex`: host side of the endpoint's veth; `slot`: flow table of its VPC."""
+    if not vni or not slot or not ifindex:
+        return {}
+    address, base = mapped(endpoint.spec.address), network(subnet.spec.cidr)[0]
+    mac = mac_bytes(endpoint_mac(vni, endpoint.spec.address))
+    return {
+        **row("locals", EndpointKey(vni=vni, addr=address),
+              LocalRow(ifindex=ifindex, slot=slot, subnet=base, mac=mac, tag=endpoint.tag)),
+        **row("ports", PortKey(ifindex=ifindex),
+              PortRow(vni=vni, slot=slot, addr=address, subnet=base, gateway=number(gateway(subnet.spec.cidr)),
+                      mac=mac, tag=endpoint.tag)),
+    }

@@ -1,0 +1,244 @@
+"""Everything a host's maps should hold, and which part of it an event changes. Pure; called by the agent.
+
+`desired` says it as a whole; `Desired` keeps the same image and recomputes, for one event, the rows of the object and,
+only when it changed what they are made of, those of its children and parents. Both go through `_rows`, and a test holds
+them equal. What an agent need not know costs nothing: rows come from the objects it was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from node_agent.model.objects import NetworkEndpoint, Subnet, Vpc
+from node_agent.rows import slots as slot_table
+from node_agent.rows.diff import Change, diff
+from node_agent.rows.endpoints import endpoint_rows, local_rows
+from node_agent.rows.image import MapImage, merged
+from node_agent.rows.subnets import bounces, subnet_rows
+from node_agent.rows.vpcs import member, vpc_rows
+
+Known = Vpc | Subnet | NetworkEndpoint
+Key = tuple[str, str]  # kind and name of an object
+VPC, SUBNET, ENDPOINT = Vpc.kind, Subnet.kind, NetworkEndpoint.kind
+
+
+@dataclass(frozen=True)
+class World:
+    """What one host's agent knows.
+
+    `links`: endpoint name -> ifindex of its veth, for the endpoints held here. `slots`: VNI -> flow table.
+    `listed`: VPCs whose subnets, and subnets whose endpoints, were seen completely. `stale`: names of subnets whose
+    endpoints could not be watched for a while.
+    """
+
+    host: str
+    vpcs: Mapping[str, Vpc] = field(default_factory=dict)
+    subnets: Mapping[str, Subnet] = field(default_factory=dict)
+    endpoints: Mapping[str, NetworkEndpoint] = field(default_factory=dict)
+    links: Mapping[str, int] = field(default_factory=dict)
+    slots: Mapping[int, int] = field(default_factory=dict)
+    listed: frozenset[Key] = frozenset()
+    stale: frozenset[str] = frozenset()
+
+
+def desired(world: World) -> MapImage:
+    """The whole image, except `config`, which is written once (rows.config)."""
+    return merged(_rows(world, key) for key in _keys(world))
+
+
+def local_vnis(world: World) -> set[int]:
+    """VNIs of which an endpoint lives here: these need a flow table."""
+    held = (world.endpoints[name] for name in world.links if name in world.endpoints)
+    vpcs = (world.vpcs[endpoint.spec.vpc] for endpoint in held if endpoint.spec.vpc in world.vpcs)
+    return {vpc.status.vni for vpc in vpcs if vpc.status.vni}
+
+
+def bounced(world: World) -> set[str]:
+    """Names of the subnets whose endpoints this host must know."""
+    return {name for name in world.subnets if _bounces(world, name)}
+
+
+class Desired:
+    """The image of a world that changes event by event. Its verbs return the steps that follow the change.
+
+    Not for several threads at once. `world` is a view: its mappings change with every event.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._vpcs, self._subnets = dict(world.vpcs), dict(world.subnets)
+        self._endpoints, self._links = dict(world.endpoints), dict(world.links)
+        self.world = replace(world, vpcs=self._vpcs, subnets=self._subnets, endpoints=self._endpoints,
+                             links=self._links, slots=slot_table.assign(world.slots, local_vnis(world)))
+        self._below: dict[Key, set[Key]] = {}
+        children: list[Subnet | NetworkEndpoint] = [*self._subnets.values(), *self._endpoints.values()]
+        for obj in children:
+            self._below.setdefault(_parent(obj), set()).add((obj.kind, obj.name))
+        self._facts = {key: _facts(self.world, key) for key in _keys(self.world)}
+        self._rows = {key: _rows(self.world, key) for key in _keys(self.world)}
+
+    def image(self) -> MapImage:
+        """All rows; equal to `desired(self.world)`."""
+        return merged(self._rows.values())
+
+    def rows_of(self, obj: Known) -> MapImage:
+        """The rows of one object."""
+        return self._rows.get((obj.kind, obj.name), {})
+
+    def put(self, obj: Known) -> list[Change]:
+        """An object is new or changed."""
+        key = (obj.kind, obj.name)
+        dirty = self._unlist(key) | {key}
+        match obj:
+            case Vpc():
+                self._vpcs[obj.name] = obj
+            case Subnet():
+                self._subnets[obj.name] = obj
+            case NetworkEndpoint():
+                self._endpoints[obj.name] = obj
+        if not isinstance(obj, Vpc):
+            self._below.setdefault(_parent(obj), set()).add(key)
+        return self._settle(dirty | self._above(key))
+
+    def gone(self, kind: str, name: str) -> list[Change]:
+        """An object is no more, or no concern of this host's any more. Absent is fine."""
+        dirty = self._unlist((kind, name)) | {(kind, name)}
+        objects: dict[str, dict[str, Any]] = {VPC: self._vpcs, SUBNET: self._subnets, ENDPOINT: self._endpoints}
+        objects[kind].pop(name, None)
+        return self._settle(dirty)
+
+    def link(self, name: str, ifindex: int) -> list[Change]:
+        """An endpoint has its veth here now; ifindex 0: it has none any more."""
+        key = (ENDPOINT, name)
+        dirty = self._above(key) | {key}
+        if ifindex:
+            self._links[name] = ifindex
+        else:
+            self._links.pop(name, None)
+        return self._settle(dirty | self._above(key))
+
+    def know(self, listed: Iterable[Key], stale: Iterable[str] = ()) -> list[Change]:
+        """Which lists are complete, and which are old."""
+        listed, stale = frozenset(listed), frozenset(stale)
+        dirty = set(listed ^ self.world.listed) | {(SUBNET, name) for name in stale ^ self.world.stale}
+        self.world = replace(self.world, listed=listed, stale=stale)
+        return self._settle(dirty)
+
+    # --- inside ---
+
+    def _settle(self, dirty: set[Key]) -> list[Change]:
+        """Recompute what is dirty and what that makes dirty; the changes of all of it as one ordered list."""
+        dirty = self._spread(dirty | self._reslot())
+        before = merged(self._rows.get(key, {}) for key in dirty)
+        for key in dirty:
+            self._rows[key] = _rows(self.world, key)
+            if not self._rows[key]:
+                del self._rows[key]
+        return diff(before, merged(self._rows.get(key, {}) for key in dirty))
+
+    def _spread(self, dirty: set[Key]) -> set[Key]:
+        """Adds the children of objects whose facts changed: theirs are made of them."""
+        found, todo = set(dirty), list(dirty)
+        while todo:
+            key = todo.pop()
+            facts = _facts(self.world, key)
+            if facts == self._facts.get(key, _NONE):
+                continue
+            self._facts[key] = facts
+            if facts == _NONE:
+                del self._facts[key]
+            for child in self._below.get(key, set()) - found:
+                found.add(child)
+                todo.append(child)
+        return found
+
+    def _reslot(self) -> set[Key]:
+        """Flow tables for exactly the VPCs that live here; returns whose rows name another table now."""
+        old, needed = self.world.slots, local_vnis(self.world)
+        if needed == set(old):
+            return set()
+        new = slot_table.assign(old, needed)
+        self.world = replace(self.world, slots=new)
+        moved = {vni for vni in {*old, *new} if old.get(vni) != new.get(vni)}
+        names = {name for name, vpc in self._vpcs.items() if vpc.status.vni in moved}
+        return {(VPC, name) for name in names} | {
+            (ENDPOINT, name) for name in self._links
+            if name in self._endpoints and self._endpoints[name].spec.vpc in names}
+
+    def _above(self, key: Key) -> set[Key]:
+        """The subnet of an endpoint held here: its row exists because of it."""
+        endpoint = self._endpoints.get(key[1]) if key[0] == ENDPOINT and key[1] in self._links else None
+        return {(SUBNET, endpoint.spec.subnet)} if endpoint else set()
+
+    def _unlist(self, key: Key) -> set[Key]:
+        """Takes the object as it was from its parent's children; returns the parents that miss it."""
+        kind, name = key
+        old: Subnet | NetworkEndpoint | None = None
+        if kind == SUBNET:
+            old = self._subnets.get(name)
+        elif kind == ENDPOINT:
+            old = self._endpoints.get(name)
+        above = self._above(key)
+        if old is not None:
+            below = self._below.get(_parent(old), set())
+            below.discard(key)
+            if not below:
+                self._below.pop(_parent(old), None)
+        return above
+
+
+_NONE: tuple[object, ...] = ()
+
+
+def _keys(world: World) -> list[Key]:
+    return ([(VPC, name) for name in world.vpcs] + [(SUBNET, name) for name in world.subnets]
+            + [(ENDPOINT, name) for name in world.endpoints])
+
+
+def _parent(obj: Subnet | NetworkEndpoint) -> Key:
+    return (VPC, obj.spec.vpc) if isinstance(obj, Subnet) else (SUBNET, obj.spec.subnet)
+
+
+def _bounces(world: World, name: str) -> bool:
+    subnet = world.subnets[name]
+    return bounces(subnet, world.vpcs.get(subnet.spec.vpc), world.host)
+
+
+def _facts(world: World, key: Key) -> tuple[object, ...]:
+    """What the rows of an object's children are made of, besides themselves."""
+    kind, name = key
+    if kind == VPC and name in world.vpcs:
+        vpc = world.vpcs[name]
+        own = member(vpc, world.host)
+        return vpc.status.vni, own.place if own else None
+    if kind == SUBNET and name in world.subnets:
+        subnet = world.subnets[name]
+        vni = world.vpcs[subnet.spec.vpc].status.vni if subnet.spec.vpc in world.vpcs else 0
+        return vni, subnet.spec.cidr, _bounces(world, name)
+    return _NONE
+
+
+def _rows(world: World, key: Key) -> MapImage:
+    """The rows of one object; the only place that knows which functions make them."""
+    kind, name = key
+    if kind == VPC:
+        vpc = world.vpcs.get(name)
+        return {} if vpc is None else vpc_rows(vpc, world.host, slot=world.slots.get(vpc.status.vni, 0),
+                                               listed=key in world.listed)
+    if kind == SUBNET:
+        subnet = world.subnets.get(name)
+        vpc = world.vpcs.get(subnet.spec.vpc) if subnet else None
+        if subnet is None or vpc is None:
+            return {}
+        local = any(other in world.endpoints and world.endpoints[other].spec.subnet == name for other in world.links)
+        return subnet_rows(subnet, vpc, world.host, local=local, listed=key in world.listed, stale=name in world.stale)
+    endpoint = world.endpoints.get(name)
+    subnet = world.subnets.get(endpoint.spec.subnet) if endpoint else None
+    vpc = world.vpcs.get(endpoint.spec.vpc) if endpoint else None
+    if endpoint is None or subnet is None or vpc is None:
+        return {}
+    vni = vpc.status.vni
+    known = endpoint_rows(endpoint, subnet, vni) if bounces(subnet, vpc, world.host) else {}
+    held = local_rows(endpoint, subnet, vni, slot=world.slots.get(vni, 0), ifindex=world.links.get(name, 0))
+    return merged((known, held))

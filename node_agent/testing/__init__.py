@@ -1,0 +1,1 @@
+"""Small working stand-ins that print their state. Imported by tests only, never by the product."""

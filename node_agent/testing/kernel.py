@@ -1,0 +1,111 @@
+"""A host's kernel in memory: the contract of agent.kernel.Kernel. `str(kernel)` is its state, one thing a line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from node_agent.agent.kernel import Device, Uplink
+from node_agent.model.errors import Invalid, MizarError, Permanent
+from node_agent.model.objects import ProgramStatus
+
+WANTED = {"xdp": "transit_xdp", "tc": "transit_tc"}
+ENDPOINT_PROGRAM = "endpoint_tc"
+
+
+class FakeKernel:
+    """Tests change the state as an administrator would: `hooks` and `endpoint_hooks` lose programs, `devices` vanish,
+    `down` unplugs the uplink. `sent`: datagrams to bouncers; `answer` is called with each, as the network would.
+
+    `before` is called ahead of every step, with its text; `fail`: errors to raise, one per step.
+    """
+
+    def __init__(self, namespaces: tuple[str, ...] = (), mode: str = "generic") -> None:
+        self.namespaces = {Path(name) for name in namespaces}
+        self.mode = mode
+        self.mistakes: list[str] = []
+        self.down = False
+        self.hooks: dict[str, str] = {}
+        self.devices: dict[str, Device] = {}
+        self.indexes: dict[str, int] = {}
+        self.endpoint_hooks: dict[str, str] = {}
+        self.sent: list[tuple[str, bytes]] = []
+        self.answer: Callable[[str, bytes], None] = lambda address, payload: None
+        self.before: Callable[[str], None] = lambda step: None
+        self.fail: list[MizarError] = []
+        self._next_index = 10
+
+    def check_world(self) -> Uplink:
+        if self.mistakes:
+            raise Invalid(self.mistakes)
+        return Uplink(ifindex=2, mtu=1500, redirect=self.mode == "native")
+
+    def uplink_problems(self) -> list[str]:
+        return (["uplink: uplink0 is down"] if self.down else []) + self.mistakes
+
+    def ticks(self) -> Callable[[float], int]:
+        return lambda seconds: max(1, round(seconds * 250))
+
+    def ensure_programs(self) -> list[str]:
+        wanted = {hook: name for hook, name in WANTED.items() if hook == "tc" or self.mode != "tc"}
+        done = [f"{name} attached to {hook}" for hook, name in wanted.items() if self.hooks.get(hook) != name]
+        if done:
+            self._step("attach programs")
+        self.hooks = wanted
+        return done
+
+    def ensure_endpoint_programs(self) -> list[str]:
+        missing = [veth for veth in self.devices if self.endpoint_hooks.get(veth) != ENDPOINT_PROGRAM]
+        for veth in missing:
+            self.endpoint_hooks[veth] = ENDPOINT_PROGRAM
+        return [f"{ENDPOINT_PROGRAM} attached to {veth}" for veth in missing]
+
+    def programs(self) -> tuple[ProgramStatus, ...]:
+        modes = {"xdp": self.mode, "tc": "tc"}
+        return tuple(ProgramStatus(device="uplink0", hook=hook, mode=modes[hook], tag=name)
+                     for hook, name in sorted(self.hooks.items()))
+
+    def endpoint_links(self) -> dict[str, int]:
+        return dict(self.indexes)
+
+    def namespace_exists(self, path: Path) -> bool:
+        return path in self.namespaces
+
+    def make_endpoint(self, device: Device) -> int:
+        if device.netns not in self.namespaces:
+            raise Permanent(f"open network namespace {device.netns}: no such file")
+        self._step(f"make {device.veth}")
+        if self.devices.get(device.veth, device) != device:
+            self.remove_endpoint(device.veth)
+        if device.veth not in self.devices:
+            self._next_index += 1
+            self.devices[device.veth], self.indexes[device.veth] = device, self._next_index
+        self.endpoint_hooks[device.veth] = ENDPOINT_PROGRAM
+        return self.indexes[device.veth]
+
+    def check_endpoint(self, device: Device) -> list[str]:
+        found = self.devices.get(device.veth)
+        return [] if found == device else [f"{device.interface}: {found} instead of {device}"]
+
+    def remove_endpoint(self, veth: str) -> None:
+        if veth in self.devices:
+            self._step(f"remove {veth}")
+        for table in (self.devices, self.indexes, self.endpoint_hooks):
+            table.pop(veth, None)
+
+    def send(self, address: str, payload: bytes) -> None:
+        self.sent.append((address, payload))
+        self.answer(address, payload)
+
+    def __str__(self) -> str:
+        lines = [f"uplink0 {'down' if self.down else 'up'}"]
+        lines += [f"uplink0 {hook}: {name}" for hook, name in sorted(self.hooks.items())]
+        lines += [f"{veth} #{self.indexes[veth]} {self.endpoint_hooks.get(veth, 'no program')}: {device.interface} "
+                  f"{device.address} {device.mac} mtu {device.mtu} in {device.netns}"
+                  for veth, device in sorted(self.devices.items())]
+        return "\n".join(lines)
+
+    def _step(self, text: str) -> None:
+        self.before(text)
+        if self.fail:
+            raise self.fail.pop(0)

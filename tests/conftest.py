@@ -1,0 +1,112 @@
+"""Rules for every test: what a fast test may not touch, what needs root, and that a skip is not a pass.
+
+Loaded by pytest before any test.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+# Tests of pure code: the same result on any machine, with any user.
+SEALED = ("unit", "golden", "component", "transition")
+# The only reasons for which a test may be skipped in CI: what no CI machine of ours can have. Matched at the start.
+ALLOWED_SKIPS = ("needs a cloud account",)
+
+_NETWORK = {"socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo"}
+_PROCESS = {
+    "subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.startfile", "os.system",
+    "pty.spawn",
+}  # fmt: skip
+
+_sealed_test: str | None = None
+
+
+class SealBroken(AssertionError):
+    """A test of pure code reached for the network or for another process."""
+
+
+def _audit(event: str, args: tuple[Any, ...]) -> None:
+    # An audit hook sees the call itself, however the module under test imported the function; it cannot be removed
+    # again, hence the switch.
+    if _sealed_test is None:
+        return
+    if event in _PROCESS or event in _NETWORK:
+        raise SealBroken(f"{_sealed_test} may not use {event}: tests under {', '.join(SEALED)} touch nothing outside")
+    if event == "socket.__new__" and args[1] != socket.AF_UNIX:  # asyncio's wake-up pair is AF_UNIX, and harmless
+        raise SealBroken(f"{_sealed_test} may not open a socket (family {args[1]!r})")
+
+
+sys.addaudithook(_audit)
+
+
+def _folder(path: Path) -> str:
+    parts = path.relative_to(HERE).parts if path.is_relative_to(HERE) else ()
+    return parts[0] if parts else ""
+
+
+@pytest.fixture(autouse=True)
+def _sealed(request: pytest.FixtureRequest) -> Iterator[None]:
+    global _sealed_test
+    if _folder(request.path) in SEALED:
+        _sealed_test = request.node.nodeid
+    try:
+        yield
+    finally:
+        _sealed_test = None
+
+
+def _in_ci() -> bool:
+    return os.environ.get("CI", "").lower() not in ("", "0", "false")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests that need root: skipped by hand, failed in CI, where a skip would go unseen."""
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        if _in_ci():
+            pytest.fail("needs root, and CI runs as another user", pytrace=False)
+        pytest.skip("needs root")
+
+
+class _Skips:
+    """Collects the skips of a run, and in CI fails the run for each that has no allowed reason."""
+
+    def __init__(self) -> None:
+        self.refused: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        # An expected failure is reported as skipped too, but it did run.
+        if report.skipped and not hasattr(report, "wasxfail"):
+            self._note(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.skipped:
+            self._note(report)
+
+    def _note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        told = report.longrepr
+        reason = str(told[2] if isinstance(told, tuple) else told).removeprefix("Skipped: ")
+        if not reason.startswith(ALLOWED_SKIPS):
+            self.refused.append(f"{report.nodeid}: {reason}")
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.refused and _in_ci() and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self.refused and _in_ci():
+            terminalreporter.section("skipped without an allowed reason: the run fails", red=True)
+            for line in self.refused:
+                terminalreporter.line(line)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Count skips from the first one on."""
+    config.pluginmanager.register(_Skips(), "mizar-skips")

@@ -1,0 +1,149 @@
+"""The probes against plain interfaces on one bridge: no Mizar between the endpoints."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from node_agent.emulation import endpoints
+from node_agent.health import assess, gate, probes
+from node_agent.health.answers import Request
+from node_agent.health.pairs import Endpoint
+from node_agent.kernel import links, netns
+from node_agent.model.places import StackPlaces
+
+pytestmark = pytest.mark.root
+
+
+def make(places: StackPlaces, count: int, *, vpc: str = "a", switch: str = "switch") -> list[Endpoint]:
+    """Endpoints on three hosts (in name only) and in two subnets, all on one bridge, with a workload each."""
+    made = []
+    netns.create(places.netns_path(switch))
+    with links.opened(places.netns_path(switch)) as bridge:
+        bridge.ensure_bridge("br0")
+        bridge.ensure("br0", up=True)
+        for number in range(count):
+            name, address = f"{vpc}{number}", f"10.9.0.{number + 2}"
+            pod = places.netns_path(name)
+            endpoints.make(places, name)
+            bridge.ensure_veth(name, peer_netns=pod, peer="eth0", mtu=1450)
+            bridge.ensure(name, up=True, master="br0")
+            with links.opened(pod) as net:
+                net.ensure("eth0", up=True)
+                net.ensure_address("eth0", f"{address}/24")
+            endpoints.start_workload(places, name, vpc=vpc, address=address)
+            host, subnet = f"host-{number % 3}", f"subnet-{number % 2}"
+            made.append(Endpoint(vpc=vpc, subnet=subnet, name=name, address=address, host=host, netns=str(pod)))
+    return made
+
+
+def test_a_matrix_of_nine_is_done_within_a_second(places: StackPlaces) -> None:
+    everyone = make(places, 9)
+    assert gate.examine(everyone, timeout=5).ok  # the workloads are up
+    requests = [
+        Request(protocol=protocol, source=Path(a.netns), address=b.address, count=3 if protocol == "icmp" else 1)
+        for a in everyone
+        for b in everyone
+        if a != b
+        for protocol in ("icmp", "tcp", "udp")
+    ]
+    began = time.perf_counter()
+    answers = probes.run(requests)
+    took = time.perf_counter() - began
+    print(f"\n{len(requests)} probes in {took * 1e3:.0f} ms")
+    assert [answer.reason for answer in answers if answer.reason] == []
+    assert took < 1.0
+    names = {endpoint.address: endpoint.name for endpoint in everyone}
+    for request, answer in zip(requests, answers, strict=True):
+        assert answer.identity is None or answer.identity["name"] == names[request.address]
+
+
+def test_more_probes_than_can_be_under_way(places: StackPlaces, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "UNDER_WAY", 4)
+    first, second = make(places, 2)
+    request = Request(protocol="tcp", source=Path(first.netns), address=second.address)
+    assert all(answer.answered for answer in probes.run([request] * 50))
+
+
+def test_a_missing_peer_is_named_with_its_reason(places: StackPlaces) -> None:
+    everyone = make(places, 3)
+    with links.opened(places.netns_path("switch")) as bridge:
+        bridge.ensure("a2", up=False)
+    began = time.monotonic()
+    health = gate.examine(everyone, hosts=["host-0", "host-1", "host-2"], timeout=0.8)
+    assert time.monotonic() - began < 1.5
+    assert not health.ok
+    line = "host-0 -> host-2: a/a0 (10.9.0.2) -> a/a2 (10.9.0.4): tcp: no answer within 0.8 s"
+    assert line in health.problems
+    assert "icmp: 0 of 3 echoes answered within 0.8 s" in assess.summary(health)
+    assert all("10.9.0.4" in problem for problem in health.problems)
+
+
+def test_a_missing_workload_is_refused_and_the_echo_is_not(places: StackPlaces) -> None:
+    first, second = make(places, 2)
+    endpoints.stop_workload(places, second.name)
+    source = Path(first.netns)
+    assert probes.ping(source, second.address).answered
+    assert probes.tcp(source, second.address, 0.3).reason == "no answer within 0.3 s: connect: Connection refused"
+    assert probes.udp(source, second.address, 0.3).reason == "no answer within 0.3 s: Connection refused"
+
+
+def test_a_late_workload_is_waited_for(places: StackPlaces) -> None:
+    first, second = make(places, 2)
+    endpoints.stop_workload(places, second.name)
+    endpoints.start_workload(places, second.name, vpc="a", address=second.address)
+    assert probes.tcp(Path(first.netns), second.address).answered
+
+
+def test_a_missing_source_is_a_reason(places: StackPlaces) -> None:
+    (only,) = make(places, 1)
+    gone = replace(only, netns="/run/netns/none")
+    for protocol in (probes.ping, probes.tcp, probes.udp):
+        answer = protocol(Path(gone.netns), only.address)
+        assert "open network namespace /run/netns/none" in answer.reason and answer.sent == 0
+        assert answer.seconds < 0.5
+
+
+def test_an_address_without_a_route_is_a_reason(places: StackPlaces) -> None:
+    (only,) = make(places, 1)
+    for protocol in (probes.ping, probes.tcp, probes.udp):
+        answer = protocol(Path(only.netns), "10.77.0.1", timeout=0.3)
+        assert answer.reason.endswith("Network is unreachable") and answer.sent
+
+
+def test_vpcs_that_reach_each_other_fail(places: StackPlaces) -> None:
+    one, other = make(places, 2)
+    endpoints.stop_workload(places, other.name)
+    endpoints.start_workload(places, other.name, vpc="b", address=other.address)
+    health = gate.examine([one, replace(other, vpc="b")])
+    assert not health.ok
+    assert "tcp: answered by b/a1, though a and b must not reach each other" in assess.summary(health)
+
+
+def test_vpcs_that_do_not_reach_each_other_pass(places: StackPlaces) -> None:
+    first = make(places, 2)
+    second = [replace(e, address=e.address.replace("10.9.", "10.8.")) for e in make(places, 2, vpc="b", switch="other")]
+    health = gate.examine(first + second, timeout=0.8)
+    assert all("b/" in problem and "a/" not in problem for problem in health.problems)
+
+
+def test_the_wrong_answerer_is_named(places: StackPlaces) -> None:
+    first, second = make(places, 2)
+    health = gate.examine([first, replace(second, name="somebody")])
+    assert any(problem.endswith("answered by a/a1 instead of a/somebody") for problem in health.problems)
+
+
+def test_the_direct_path_is_asked_about_after_packets_flowed(places: StackPlaces) -> None:
+    everyone = make(places, 3)
+    asked: list[tuple[str, str]] = []
+
+    def direct(source: Endpoint, target: Endpoint) -> str | None:
+        asked.append((source.name, target.name))
+        return "goes by host-2" if target.name == "a1" else None
+
+    health = gate.examine(everyone, direct=direct)
+    assert len(asked) == 6
+    assert [p.rpartition(": ")[2] for p in health.problems] == ["goes by host-2"] * 2

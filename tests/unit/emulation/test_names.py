@@ -1,0 +1,68 @@
+"""Names and specs that the emulation derives; pure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from node_agent.emulation import cleanup, endpoints, hosts, processes, workload
+from node_agent.model.errors import Invalid
+from node_agent.model.places import StackPlaces
+
+PLACES = StackPlaces("local-0a1b2c")
+
+
+@pytest.mark.parametrize("host", ["host-1", "a" * 13, "a" * 14, "b" * 60])
+def test_a_port_name_fits_an_interface(host: str) -> None:
+    assert len(hosts.port_name(host)) <= 15
+
+
+def test_short_port_names_are_readable_and_long_ones_differ() -> None:
+    assert hosts.port_name("host-1") == "p-host-1"
+    assert hosts.port_name("b" * 60) != hosts.port_name("b" * 61)
+
+
+def test_an_uplink_has_its_mac_for_ever() -> None:
+    mac = hosts.uplink_mac(PLACES, "host-1")
+    assert mac == hosts.uplink_mac(StackPlaces("local-0a1b2c"), "host-1")
+    assert mac != hosts.uplink_mac(PLACES, "host-2") != hosts.uplink_mac(StackPlaces("other-0a1b2c"), "host-2")
+    assert int(mac[:2], 16) & 3 == 2  # locally administered, not a group
+
+
+@pytest.mark.parametrize(
+    ("name", "id"),
+    [
+        ("mizar-local-0a1b2c-host-1", "local-0a1b2c"),
+        ("mizar-my-own-stack-0a1b2c-a", "my-own-stack-0a1b2c"),
+        ("mizar-local-0a1b2c-", None),
+        ("mizar-local-host-1", None),
+        ("other-local-0a1b2c-host-1", None),
+    ],
+)
+def test_a_stack_is_found_from_a_namespace(name: str, id: str | None) -> None:
+    match = cleanup.NETNS_NAME.fullmatch(name)
+    assert (match.group(1) if match else None) == id
+
+
+@pytest.mark.parametrize("id", ["", "-a", "a/b", "..", "A", "a" * 41, "a b"])
+def test_an_impossible_id_is_refused(id: str) -> None:
+    with pytest.raises(Invalid):
+        cleanup.leftovers(id)
+
+
+def test_a_module_runs_with_this_interpreter_and_project() -> None:
+    spec = processes.module(Path("/run/x"), "agent", "node_agent.agent", "--config", "/run/x/agent.json")
+    assert spec.argv[1:] == ("-m", "node_agent.agent", "--config", "/run/x/agent.json")
+    assert Path(spec.env["PYTHONPATH"], "node_agent", "emulation", "supervisor.py").exists()
+
+
+def test_a_workloads_spec_lies_in_its_places() -> None:
+    spec = endpoints.workload_spec(PLACES, "web", vpc="a", address="10.0.0.2")
+    assert spec.folder == PLACES.workload("web") and spec.netns == PLACES.netns_path("web")
+    assert spec.argv[-6:] == ("--vpc", "a", "--name", "web", "--address", "10.0.0.2")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--vpc", "a"], ["--vpc", "a", "--name", "b", "--address"], ["--help"]])
+def test_a_workload_refuses_wrong_arguments(arguments: list[str]) -> None:
+    assert workload.main(arguments) == 2

@@ -1,0 +1,58 @@
+"""Pid records and files of the supervisor; no process is started here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from node_agent.emulation import supervisor
+
+
+def test_a_record_of_a_living_process_is_recognised() -> None:
+    line = supervisor.record(os.getpid(), restarts=7)
+    assert supervisor.alive(line) == os.getpid()
+    assert line.split()[3] == "7"
+
+
+@pytest.mark.parametrize("line", ["", "x", "12", "12 34", f"{os.getpid()} 1 boot 0", "0 0 0 0"])
+def test_a_record_of_nobody_is_not(line: str) -> None:
+    assert supervisor.alive(line) == 0
+
+
+def test_a_record_of_a_later_process_of_the_same_pid_is_not() -> None:
+    pid, started, boot, restarts = supervisor.record(os.getpid()).split()
+    assert supervisor.alive(f"{pid} {int(started) + 1} {boot} {restarts}") == 0
+    assert supervisor.alive(f"{pid} {started} another-boot {restarts}") == 0
+
+
+def test_the_start_time_of_nobody_is_zero() -> None:
+    assert supervisor.start_time(2**22 + 1) == "0"
+
+
+def test_ending_nobody_succeeds() -> None:
+    supervisor.end("")
+    supervisor.end("4194305 77 boot 0")
+
+
+def test_a_file_is_written_in_one_step(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.pid")
+    assert supervisor.read(path) == ""
+    supervisor.write(path, "one\n")
+    supervisor.write(path, "two\n")
+    assert supervisor.read(path) == "two\n"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.pid"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--config"], ["--help"], ["--config", "a", "b"]])
+def test_wrong_arguments_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert supervisor.main(arguments) == 2
+    assert "usage: supervisor --config FILE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"name": "a"}'])
+def test_a_wrong_configuration_is_refused(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "supervisor.json").write_text(text)
+    assert supervisor.main(["--config", str(tmp_path / "supervisor.json")]) == 2
+    assert f"read {tmp_path}/supervisor.json" in capsys.readouterr().err

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from collections import Counter
+from itertools import permutations
+
+from node_agent.health.pairs import Endpoint, choose, isolation
+
+
+def endpoint(vpc: str, name: str, host: str, subnet: str = "s1", address: str = "") -> Endpoint:
+    number = sum(map(ord, name)) % 250
+    return Endpoint(
+        vpc=vpc, subnet=subnet, name=name, address=address or f"10.0.0.{number}", host=host, netns="/n/" + name
+    )
+
+
+def grid(vpc: str = "a", hosts: int = 3, each: int = 4) -> list[Endpoint]:
+    return [
+        endpoint(vpc, f"{vpc}{h}{i}", f"host-{h}", f"s{i % 2}", f"10.{ord(vpc)}.{h}.{i + 2}")
+        for h in range(hosts)
+        for i in range(each)
+    ]
+
+
+def test_every_two_hosts_both_ways_within_and_between_subnets() -> None:
+    counted = Counter((p.source.host, p.target.host, p.relation) for p in choose(grid()))
+    for source, target in permutations(["host-0", "host-1", "host-2"], 2):
+        assert counted[source, target, "same subnet"] == 1
+        assert counted[source, target, "other subnet"] == 1
+    for host in ("host-0", "host-1", "host-2"):
+        assert counted[host, host, "same host"] == 2
+    assert sum(counted.values()) == 6 * 2 + 3 * 2
+
+
+def test_pairs_stay_in_their_vpc_and_never_loop() -> None:
+    for pair in choose(grid("a") + grid("b")):
+        assert pair.source.vpc == pair.target.vpc and pair.source != pair.target
+
+
+def test_all_endpoints_get_a_turn() -> None:
+    pairs = choose(grid(hosts=3, each=4))
+    assert {p.source for p in pairs} | {p.target for p in pairs} == set(grid(hosts=3, each=4))
+
+
+def test_the_choice_does_not_depend_on_the_order_given() -> None:
+    assert choose(grid()) == choose(reversed(grid()))
+
+
+def test_few_endpoints_make_few_pairs() -> None:
+    one, two = endpoint("a", "x", "h1"), endpoint("a", "y", "h2")
+    assert choose([]) == choose([one]) == ()
+    assert [(p.source, p.target) for p in choose([one, two])] == [(one, two), (two, one)]
+
+
+def test_an_endpoint_without_a_namespace_is_only_a_target() -> None:
+    one = endpoint("a", "x", "h1")
+    pod = Endpoint(vpc="a", subnet="s1", name="pod", address="10.0.0.9", host="h2")
+    assert [(p.source, p.target) for p in choose([one, pod])] == [(one, pod)]
+    assert isolation([Endpoint(vpc="b", subnet="s", name="q", address="10.0.0.8", host="h2"), pod]) == ()
+
+
+def test_many_pairs_are_sampled_evenly() -> None:
+    pairs = choose(grid(hosts=30, each=2), limit=100)
+    assert len(pairs) == len(set(pairs)) == 100
+    assert len({p.source.host for p in pairs}) == 30
+
+
+def test_isolation_is_tried_from_every_host_in_both_directions() -> None:
+    pairs = isolation(grid("a") + grid("b"))
+    assert {(p.source.vpc, p.target.vpc) for p in pairs} == {("a", "b"), ("b", "a")}
+    assert {p.source.host for p in pairs} == {"host-0", "host-1", "host-2"}
+    assert all(p.relation == "other vpc" for p in pairs)
+    assert any(p.source.host == p.target.host for p in pairs) and any(p.source.host != p.target.host for p in pairs)
+
+
+def test_an_address_that_both_vpcs_use_is_no_target() -> None:
+    both = [endpoint("a", "x", "h1", address="10.0.0.2"), endpoint("b", "y", "h1", address="10.0.0.2")]
+    assert isolation(both) == ()
+    more = [*both, endpoint("b", "z", "h1", address="10.0.0.3")]
+    assert [(p.source.name, p.target.name) for p in isolation(more)] == [("x", "z")]
