@@ -114,8 +114,12 @@ def render_struct(types: Types, t: Type) -> str:
         else:
             fields.append(f'Field("{name}", {offset}, "{scalar(bare, typedef)}")')
             attributes.append(f"    {name}: int = 0")
-    lines = ["@dataclass(frozen=True, kw_only=True)", f"class {camel(t['name'])}(Record):",
-             f"    SIZE: ClassVar[int] = {t['size']}", "    FIELDS: ClassVar[tuple[Field, ...]] = ("]
+    lines = [
+        "@dataclass(frozen=True, kw_only=True)",
+        f"class {camel(t['name'])}(Record):",
+        f"    SIZE: ClassVar[int] = {t['size']}",
+        "    FIELDS: ClassVar[tuple[Field, ...]] = (",
+    ]
     lines += [f"        {field}," for field in fields] + ["    )", *attributes]
     return "\n".join(lines)
 
@@ -134,8 +138,10 @@ def map_spec(types: Types, name: str, t: Type) -> str:
                 records[member["name"]] = camel(bare["name"])
         elif member["name"] != "values":
             values[member["name"]] = int(target["nr_elems"])
-    return (f'    "{name}": MapSpec("{name}", {values["type"]}, {values.get("key", 4)}, {values.get("value", 4)}, '
-            f'{values["max_entries"]}, {values.get("map_flags", 0)}, {records["key"]}, {records["value"]}),')
+    return (
+        f'    "{name}": MapSpec("{name}", {values["type"]}, {values.get("key", 4)}, {values.get("value", 4)}, '
+        f"{values['max_entries']}, {values.get('map_flags', 0)}, {records['key']}, {records['value']}),"
+    )
 
 
 def render(dump: dict[str, Any]) -> str:

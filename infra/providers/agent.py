@@ -41,6 +41,9 @@ class AgentProvider(Provider[AgentProps]):
             return None
         return {"config": daemons.config(places.root, "agent"), "ready": not _complaint(props), "mode": _mode(props)}
 
+    def sound(self, observed: Outputs) -> bool:
+        return bool(observed["ready"] and observed["mode"])
+
     def ensure(self, props: AgentProps, had: AgentProps | None) -> Outputs:
         stack = StackPlaces(props.stack)
         places = stack.host(props.host)

@@ -64,10 +64,17 @@ class Provider(ResourceProvider, Generic[P]):
     def remove(self, props: P) -> None:
         raise NotImplementedError
 
+    def sound(self, observed: Outputs) -> bool:
+        """Whether what is there works. Not the same as unchanged: a refresh writes damage into the outputs."""
+        return True
+
     def drift(self, props: P, news: P, outputs: Outputs) -> bool:
-        """Whether the world differs from the outputs of the last run. Called by `diff`, also at preview."""
+        """Whether the world needs `ensure`, or the outputs of the last run are not true any more. Called by `diff`, also
+        at preview."""
         observed = self.observe(props)
-        return observed is None or any(observed[key] != outputs.get(key) for key in observed)
+        if observed is None or not self.sound(observed):
+            return True
+        return any(observed[key] != outputs.get(key) for key in observed)
 
     @_told
     def create(self, props: dict[str, Any]) -> CreateResult:

@@ -51,6 +51,9 @@ class EndpointProvider(Provider[EndpointProps]):
             "serving": workload is not None and bool(workload.supervisor_pid) and workload.placed,
         }
 
+    def sound(self, observed: Outputs) -> bool:
+        return bool(observed["object"] and observed["serving"])
+
     def ensure(self, props: EndpointProps, had: EndpointProps | None) -> Outputs:
         places = StackPlaces(props.stack)
         claim = _claim(props)

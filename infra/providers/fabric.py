@@ -24,6 +24,9 @@ class FabricProvider(Provider[FabricProps]):
         found = fabric.inspect(StackPlaces(props.stack))
         return None if found is None else _outputs(found)
 
+    def sound(self, observed: Outputs) -> bool:
+        return bool(observed["up"])
+
     def ensure(self, props: FabricProps, had: FabricProps | None) -> Outputs:
         return _outputs(fabric.make(StackPlaces(props.stack)))
 

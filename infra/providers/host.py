@@ -46,6 +46,9 @@ class HostProvider(Provider[HostProps]):
             "problems": problems,
         }
 
+    def sound(self, observed: Outputs) -> bool:
+        return not observed["problems"]
+
     def ensure(self, props: HostProps, had: HostProps | None) -> Outputs:
         spec = hosts.Spec(name=props.name, address=f"{props.address}/{props.prefix}", mtu=props.mtu)
         made = hosts.make(StackPlaces(props.stack), spec)

@@ -38,11 +38,17 @@ class ProgramsProvider(Provider[ProgramsProps]):
         folder = folder_of(props.stack, props.digest)
         return {"digest": digest_of(folder), "folder": str(folder)} if folder.is_dir() else None
 
+    def sound(self, observed: Outputs) -> bool:
+        return bool(observed["digest"])
+
     def ensure(self, props: ProgramsProps, had: ProgramsProps | None) -> Outputs:
         folder = folder_of(props.stack, props.digest)
         if digest_of(folder) != props.digest:
             _copy(Path(props.source), folder, props.digest)
-        # The previous ones stay until the agents have moved on: those are restarted after this resource.
+        # The previous ones stay: agents that run load them again until they are restarted, after this resource.
+        kept = {folder, folder_of(props.stack, had.digest)} if had else {folder}
+        for other in set(folder.parent.iterdir()) - kept:
+            shutil.rmtree(other, ignore_errors=True)
         return {"folder": str(folder)}
 
     def remove(self, props: ProgramsProps) -> None:

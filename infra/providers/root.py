@@ -27,6 +27,9 @@ class StackRootProvider(Provider[StackRootProps]):
         found = stack.inspect(StackPlaces(props.stack))
         return None if found is None else {"folder": found.root, "whole": found.whole}
 
+    def sound(self, observed: Outputs) -> bool:
+        return bool(observed["whole"])
+
     def ensure(self, props: StackRootProps, had: StackRootProps | None) -> Outputs:
         made = stack.make(StackPlaces(props.stack))
         return {"folder": made.root, "whole": made.whole}

@@ -34,6 +34,9 @@ class SubnetProvider(Provider[SubnetProps]):
         with objects.opened(props.stack) as store:
             return _outputs(store, found)
 
+    def sound(self, observed: Outputs) -> bool:
+        return bool(observed["bouncers"])
+
     def ensure(self, props: SubnetProps, had: SubnetProps | None) -> Outputs:
         with objects.opened(props.stack) as store:
             objects.put(store, SubnetObject, props.name, SubnetSpec(vpc=props.vpc, cidr=props.cidr))

@@ -31,6 +31,9 @@ class VpcProvider(Provider[VpcProps]):
         found = objects.find(props.stack, VpcObject, props.name)
         return None if found is None or found.meta.deleting else _outputs(found)
 
+    def sound(self, observed: Outputs) -> bool:
+        return bool(observed["vni"] and observed["set"])
+
     def ensure(self, props: VpcProps, had: VpcProps | None) -> Outputs:
         with objects.opened(props.stack) as store:
             objects.put(

@@ -89,8 +89,11 @@ def _fields(line: bytes, cls: type[Request] | type[Reply]) -> dict[str, str | in
         raise Invalid(["message: not a JSON object"])
     kinds = {f.name: int if f.type == "int" else str for f in dataclasses.fields(cls)}
     mistakes = [f"{key}: unknown field" for key in raw.keys() - kinds.keys()]
-    mistakes += [f"{key}: {raw[key]!r} is not {kind.__name__}" for key, kind in kinds.items()
-                 if key in raw and not isinstance(raw[key], kind)]
+    mistakes += [
+        f"{key}: {raw[key]!r} is not {kind.__name__}"
+        for key, kind in kinds.items()
+        if key in raw and not isinstance(raw[key], kind)
+    ]
     if mistakes:
         raise Invalid(sorted(mistakes))
     return raw

@@ -34,7 +34,7 @@ class Record:
             if field.record is not None:
                 for i, item in enumerate(value):
                     at = field.offset + i * field.record.SIZE
-                    out[at:at + field.record.SIZE] = item.pack()
+                    out[at : at + field.record.SIZE] = item.pack()
             elif field.count > 1 and not field.format.endswith("s"):
                 struct.pack_into(_many(field), out, field.offset, *value)
             else:
@@ -50,13 +50,18 @@ class Record:
         for field in cls.FIELDS:
             if field.record is not None:
                 size = field.record.SIZE
-                values[field.name] = tuple(field.record.unpack(raw[at:at + size]) for at in range(
-                    field.offset, field.offset + size * field.count, size))
+                values[field.name] = tuple(
+                    field.record.unpack(raw[at : at + size])
+                    for at in range(field.offset, field.offset + size * field.count, size)
+                )
             elif field.count > 1 and not field.format.endswith("s"):
                 values[field.name] = struct.unpack_from(_many(field), raw, field.offset)
             else:
                 values[field.name] = struct.unpack_from(field.format, raw, field.offset)[0]
         return cls(**values)
+
+
+RecordType = type[Record]
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,8 @@ class MapSpec:
     value_size: int
     max_entries: int
     flags: int
-    key: type[Record] | None
-    value: type[Record] | None
+    key: RecordType | None
+    value: RecordType | None
 
 
 def _many(field: Field) -> str:

@@ -20,8 +20,8 @@ UPLINK = "uplink0"
 GRO_DEVICE, GRO_VNI, TUNNEL_PORT = "mzgro0", 16777215, 4789
 NAME_MOST = 15  # characters of an interface name
 SYSCTLS = {"net/ipv4/conf/all/rp_filter": "0", "net/ipv4/conf/default/rp_filter": "0", "net/ipv4/ip_forward": "0"}
-# XDP may ask the kernel for a third host's neighbour entry only on a device that forwards. Nothing else does, so the one
-# way a packet could take is back out of the uplink.
+# XDP may ask the kernel for a third host's neighbour entry only on a device that forwards. Nothing else does, so the
+# one way a packet could take is back out of the uplink.
 UPLINK_SYSCTLS = {f"net/ipv4/conf/{UPLINK}/forwarding": "1"}
 
 

@@ -78,10 +78,15 @@ def overlay_mistakes(field: str, value: object) -> list[str]:
         return mistakes
     network = ipaddress.IPv4Network(str(value))
     if not SHORTEST_PREFIX <= network.prefixlen <= LONGEST_PREFIX:
-        mistakes.append(f"{field}: {value!r} has length {network.prefixlen}: "
-                        f"a VPC or subnet has {SHORTEST_PREFIX}..{LONGEST_PREFIX}")
-    mistakes += [f"{field}: {value!r} overlaps {taken} ({why}): choose another prefix"
-                 for taken, why in _FORBIDDEN.items() if network.overlaps(ipaddress.IPv4Network(taken))]
+        mistakes.append(
+            f"{field}: {value!r} has length {network.prefixlen}: "
+            f"a VPC or subnet has {SHORTEST_PREFIX}..{LONGEST_PREFIX}"
+        )
+    mistakes += [
+        f"{field}: {value!r} overlaps {taken} ({why}): choose another prefix"
+        for taken, why in _FORBIDDEN.items()
+        if network.overlaps(ipaddress.IPv4Network(taken))
+    ]
     return mistakes
 
 
@@ -104,8 +109,11 @@ def subnet_mistakes(spec: SubnetSpec, vpc: VpcSpec, siblings: Iterable[SubnetSpe
     if not network.subnet_of(ipaddress.IPv4Network(vpc.cidr)):
         mistakes.append(f"{at}.cidr: {spec.cidr!r} lies outside {vpc.cidr}, the prefix of VPC {spec.vpc}")
     for other in siblings:
-        if (other.vpc == spec.vpc and not prefix_mistakes("cidr", other.cidr)
-                and network.overlaps(ipaddress.IPv4Network(other.cidr))):
+        if (
+            other.vpc == spec.vpc
+            and not prefix_mistakes("cidr", other.cidr)
+            and network.overlaps(ipaddress.IPv4Network(other.cidr))
+        ):
             mistakes.append(f"{at}.cidr: {spec.cidr!r} overlaps {other.cidr}, another subnet of VPC {spec.vpc}")
     return mistakes
 

@@ -27,8 +27,13 @@ _KEYS = ("kind", "name", "spec", "status", "meta")
 
 def encode(obj: Object) -> Plain:
     """The object as dicts, lists, strings, numbers and booleans."""
-    return {"kind": obj.kind, "name": obj.name, "spec": encode_part(obj.spec), "status": encode_part(obj.status),
-            "meta": encode_part(obj.meta)}
+    return {
+        "kind": obj.kind,
+        "name": obj.name,
+        "spec": encode_part(obj.spec),
+        "status": encode_part(obj.status),
+        "meta": encode_part(obj.meta),
+    }
 
 
 def decode(raw: object) -> Object:
@@ -52,8 +57,11 @@ def decode_as(cls: type[T], raw: object) -> T:
         mistakes.append(f"name: {raw.get('name')!r} is no text of at least one character")
     if "spec" not in raw:
         mistakes.append("spec: missing")
-    parts = {part: _read(part_class(cls, part), raw[part], part, mistakes)
-             for part in ("spec", "status", "meta") if part in raw}
+    parts = {
+        part: _read(part_class(cls, part), raw[part], part, mistakes)
+        for part in ("spec", "status", "meta")
+        if part in raw
+    }
     if mistakes:
         raise Invalid(mistakes)
     build = typing.cast(typing.Callable[..., T], cls)

@@ -64,8 +64,9 @@ class Store(Protocol):
         """Replace the spec; an equal spec is no write. Raises NotFound, Conflict (another resource version)."""
         ...
 
-    def put_status(self, cls: type[T], name: str, status: Any, *, uid: str | None = None,
-                   resource_version: int | None = None) -> T:
+    def put_status(
+        self, cls: type[T], name: str, status: Any, *, uid: str | None = None, resource_version: int | None = None
+    ) -> T:
         """Replace the status; an equal status is no write. Raises NotFound, Conflict."""
         ...
 

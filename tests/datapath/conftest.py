@@ -66,23 +66,38 @@ def host(bpffs: Path, objects: Path, ports: list[int], request: pytest.FixtureRe
 @pytest.fixture
 def cast(ports: list[int]) -> dict[str, Endpoint]:
     """The named cast: anna and bert share subnet a, carl is in subnet b, eve has bert's address in another VPC."""
+
     def made(name: str, address: str, vni: int, tag: int, port: int) -> Endpoint:
         net = address.rsplit(".", 1)[0]
         return Endpoint(name, vni, address, f"{net}.0", f"{net}.1", tag, ports[port])
-    return {e.name: e for e in (made("anna", "10.10.1.10", VNI, 0x0A01, 0), made("bert", "10.10.1.20", VNI, 0x0A02, 1),
-                                made("carl", "10.10.2.30", VNI, 0x0A03, 2),
-                                made("eve", "10.10.1.20", OTHER_VNI, 0x0A05, 3))}
+
+    return {
+        e.name: e
+        for e in (
+            made("anna", "10.10.1.10", VNI, 0x0A01, 0),
+            made("bert", "10.10.1.20", VNI, 0x0A02, 1),
+            made("carl", "10.10.2.30", VNI, 0x0A03, 2),
+            made("eve", "10.10.1.20", OTHER_VNI, 0x0A05, 3),
+        )
+    }
 
 
 @pytest.fixture
 def three_hosts(host: Callable[..., Host], cast: dict[str, Endpoint]) -> Net:
     """anna on host 1, bert on host 2, carl on host 3; all three are the VPC set and bounce both subnets."""
-    return roles(host, cast, {"anna": 1, "bert": 2, "carl": 3}, [1, 2, 3], {"10.10.1.0": [1, 2, 3],
-                                                                           "10.10.2.0": [1, 2, 3]})
+    return roles(
+        host, cast, {"anna": 1, "bert": 2, "carl": 3}, [1, 2, 3], {"10.10.1.0": [1, 2, 3], "10.10.2.0": [1, 2, 3]}
+    )
 
 
-def roles(host: Callable[..., Host], cast: dict[str, Endpoint], homes: dict[str, int], members: list[int],
-          bouncers: dict[str, list[int]], xdp: bool = True) -> Net:
+def roles(
+    host: Callable[..., Host],
+    cast: dict[str, Endpoint],
+    homes: dict[str, int],
+    members: list[int],
+    bouncers: dict[str, list[int]],
+    xdp: bool = True,
+) -> Net:
     """A net with these endpoints on these hosts, this VPC set, and these bouncers per subnet (all by host number)."""
     hosts = {n: host(n, xdp) for n in sorted({*homes.values(), *members})}
     net = Net(list(hosts.values()))

@@ -24,8 +24,11 @@ def send(net: Net, frame: object, e: Endpoint) -> tuple[int, bytes, DropReason |
 @pytest.mark.parametrize("target", ["169.254.1.1", "10.10.1.1"])
 def test_arp_for_the_gateway_is_answered(three_hosts: Net, cast: dict[str, Endpoint], target: str) -> None:
     anna = cast["anna"]
-    _, data, _ = send(three_hosts, Ether(src=anna.mac, dst="ff:ff:ff:ff:ff:ff") / ARP(
-        hwsrc=anna.mac, psrc=anna.address, pdst=target), anna)
+    _, data, _ = send(
+        three_hosts,
+        Ether(src=anna.mac, dst="ff:ff:ff:ff:ff:ff") / ARP(hwsrc=anna.mac, psrc=anna.address, pdst=target),
+        anna,
+    )
     reply = Ether(data)
     assert (reply.src, reply.dst) == (GATEWAY_MAC, anna.mac)
     assert (reply[ARP].op, reply[ARP].hwsrc, reply[ARP].psrc) == (2, GATEWAY_MAC, target)

@@ -21,7 +21,9 @@ def udp(cast: dict[str, Endpoint], a: str, b: str, sport: int = 4000, dport: int
 
 
 def flow(cast: dict[str, Endpoint], a: str, b: str, sport: int = 4000, dport: int = 53) -> FlowKey:
-    return FlowKey(vni=VNI, src=mapped(cast[a].address), dst=mapped(cast[b].address), sport=sport, dport=dport, proto=17)
+    return FlowKey(
+        vni=VNI, src=mapped(cast[a].address), dst=mapped(cast[b].address), sport=sport, dport=dport, proto=17
+    )
 
 
 def test_first_packet_is_a_query_the_next_goes_direct(three_hosts: Net, cast: dict[str, Endpoint]) -> None:
@@ -64,11 +66,12 @@ def test_entries_say_who_asked_and_who_learned(three_hosts: Net, cast: dict[str,
 @pytest.mark.parametrize("xdp", [True, False], ids=["xdp", "tc-only"])
 @pytest.mark.parametrize("asker,near,far,target", sorted(set(itertools.product([1], [1, 2], [1, 2, 3], [1, 2, 3, 4]))))
 def test_every_coincidence_of_asker_bouncers_and_target(
-        host: Callable[..., Host], cast: dict[str, Endpoint], asker: int, near: int, far: int, target: int,
-        xdp: bool) -> None:
+    host: Callable[..., Host], cast: dict[str, Endpoint], asker: int, near: int, far: int, target: int, xdp: bool
+) -> None:
     """`near` bounces anna's subnet, `far` carl's; they, anna's host and carl's may be one host or four."""
-    net = roles(host, cast, {"anna": asker, "carl": target}, sorted({near, far}),
-                {"10.10.1.0": [near], "10.10.2.0": [far]}, xdp)
+    net = roles(
+        host, cast, {"anna": asker, "carl": target}, sorted({near, far}), {"10.10.1.0": [near], "10.10.2.0": [far]}, xdp
+    )
     walk = net.walk("anna", udp(cast, "anna", "carl"))
     assert walk.delivered == "carl"
     # Only steps to another host go on the wire, and at most three legs bring the verdict.
@@ -82,9 +85,12 @@ def test_every_coincidence_of_asker_bouncers_and_target(
 
 
 def test_xdp_answers_queries_when_it_is_there_and_tc_when_not(
-        host: Callable[..., Host], cast: dict[str, Endpoint]) -> None:
+    host: Callable[..., Host], cast: dict[str, Endpoint]
+) -> None:
     for xdp, number in ((True, 0), (False, 10)):
-        net = roles(host, cast, {"anna": number + 1, "bert": number + 3}, [number + 2], {"10.10.1.0": [number + 2]}, xdp)
+        net = roles(
+            host, cast, {"anna": number + 1, "bert": number + 3}, [number + 2], {"10.10.1.0": [number + 2]}, xdp
+        )
         net.walk("anna", udp(cast, "anna", "bert"))
         events = net.hosts[f"198.18.0.{number + 12}"].events()
         assert events == {"QUERIES_ANSWERED_XDP" if xdp else "QUERIES_ANSWERED_TC": 1}
@@ -114,7 +120,8 @@ def test_bouncer_that_is_not_serving_is_passed_over(host: Callable[..., Host], c
 
 
 def test_nobody_serving_is_no_answer_and_the_next_packet_asks_again(
-        host: Callable[..., Host], cast: dict[str, Endpoint]) -> None:
+    host: Callable[..., Host], cast: dict[str, Endpoint]
+) -> None:
     net = roles(host, cast, {"anna": 1, "bert": 2}, [3, 4], {"10.10.1.0": [3, 4]})
     for number in (13, 14):
         net.hosts[f"198.18.0.{number}"].serve(VNI, "10.10.1.0", on=False)
@@ -124,7 +131,8 @@ def test_nobody_serving_is_no_answer_and_the_next_packet_asks_again(
 
 
 def test_source_not_known_yet_is_asked_elsewhere_never_cached(
-        host: Callable[..., Host], cast: dict[str, Endpoint]) -> None:
+    host: Callable[..., Host], cast: dict[str, Endpoint]
+) -> None:
     net = roles(host, cast, {"bert": 2}, [3, 4], {"10.10.1.0": [3, 4]})
     newcomer = host(1)
     newcomer.vpc(VNI, ["198.18.0.13", "198.18.0.14"])
@@ -138,7 +146,8 @@ def test_source_not_known_yet_is_asked_elsewhere_never_cached(
 
 
 def test_moved_endpoint_is_found_anew_by_the_packet_that_missed_it(
-        host: Callable[..., Host], cast: dict[str, Endpoint]) -> None:
+    host: Callable[..., Host], cast: dict[str, Endpoint]
+) -> None:
     net = roles(host, cast, {"anna": 1, "bert": 2}, [3], {"10.10.1.0": [3]})
     net.walk("anna", udp(cast, "anna", "bert"))
     old, new = net.hosts["198.18.0.12"], host(4)
@@ -165,7 +174,8 @@ def test_old_host_names_the_new_one(host: Callable[..., Host], cast: dict[str, E
 
 
 def test_stale_bouncer_and_moved_endpoint_end_at_the_hop_limit(
-        host: Callable[..., Host], cast: dict[str, Endpoint]) -> None:
+    host: Callable[..., Host], cast: dict[str, Endpoint]
+) -> None:
     net = roles(host, cast, {"anna": 1, "bert": 2}, [3], {"10.10.1.0": [3]})
     net.hosts["198.18.0.12"].loses(cast["bert"])
     walk = net.walk("anna", udp(cast, "anna", "bert"))
@@ -174,7 +184,8 @@ def test_stale_bouncer_and_moved_endpoint_end_at_the_hop_limit(
 
 
 def test_successor_of_an_address_never_gets_the_old_ones_packets(
-        host: Callable[..., Host], cast: dict[str, Endpoint]) -> None:
+    host: Callable[..., Host], cast: dict[str, Endpoint]
+) -> None:
     net = roles(host, cast, {"anna": 1, "bert": 2}, [3], {"10.10.1.0": [3]})
     net.walk("anna", udp(cast, "anna", "bert"))
     two = net.hosts["198.18.0.12"]
@@ -188,7 +199,8 @@ def test_successor_of_an_address_never_gets_the_old_ones_packets(
 
 
 def test_endpoint_with_a_reused_address_inherits_no_permission(
-        host: Callable[..., Host], cast: dict[str, Endpoint]) -> None:
+    host: Callable[..., Host], cast: dict[str, Endpoint]
+) -> None:
     net = roles(host, cast, {"anna": 1, "bert": 2}, [3], {"10.10.1.0": [3]})
     net.walk("anna", udp(cast, "anna", "bert"))
     one = net.hosts["198.18.0.11"]
@@ -230,7 +242,9 @@ def test_tcp_end_shortens_the_entry_and_a_new_syn_restores_it(three_hosts: Net, 
 
 
 def test_second_fragment_follows_the_first_ones_ports(three_hosts: Net, cast: dict[str, Endpoint]) -> None:
-    first = IP(src="10.10.1.10", dst="10.10.2.30", id=77, flags="MF", proto=17) / bytes(udp(cast, "anna", "carl", size=32)[UDP])
+    first = IP(src="10.10.1.10", dst="10.10.2.30", id=77, flags="MF", proto=17) / bytes(
+        udp(cast, "anna", "carl", size=32)[UDP]
+    )
     later = IP(src="10.10.1.10", dst="10.10.2.30", id=77, frag=5, proto=17) / b"rest of it"
     assert three_hosts.walk("anna", later).dropped == DropReason.FRAGMENT_UNKNOWN
     assert three_hosts.walk("anna", first).delivered == "carl"

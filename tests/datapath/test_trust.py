@@ -16,13 +16,29 @@ pytestmark = pytest.mark.root
 ANNA, BERT, BOUNCER, STRANGER, OUTSIDE = ("198.18.0.11", "198.18.0.12", "198.18.0.13", "198.18.0.66", "203.0.113.9")
 
 
-def message(kind: WireType, src: str, dst: str, inner: IP, *, tag: int = 0, host: str = "0.0.0.0", action: int = 0,
-            bits: int = 0, version: int = 0, vni: int = VNI, flags: int = 8) -> bytes:
+def message(
+    kind: WireType,
+    src: str,
+    dst: str,
+    inner: IP,
+    *,
+    tag: int = 0,
+    host: str = "0.0.0.0",
+    action: int = 0,
+    bits: int = 0,
+    version: int = 0,
+    vni: int = VNI,
+    flags: int = 8,
+) -> bytes:
     """A frame of the tunnel, byte by byte as docs/datapath.md has it."""
     vxlan = bytes([flags, version << 6 | kind << 3, bits | action, 0]) + (vni << 8).to_bytes(4, "big")
     macs = tag.to_bytes(2, "big") + ip_int(host).to_bytes(4, "big") + bytes(6)
-    return bytes(Ether(src="02:00:00:00:00:99", dst="02:00:00:00:00:01") / IP(src=src, dst=dst, flags="DF", id=0)
-                 / UDP(sport=50000, dport=4789, chksum=0) / (vxlan + macs + b"\x08\x00" + bytes(inner)))
+    return bytes(
+        Ether(src="02:00:00:00:00:99", dst="02:00:00:00:00:01")
+        / IP(src=src, dst=dst, flags="DF", id=0)
+        / UDP(sport=50000, dport=4789, chksum=0)
+        / (vxlan + macs + b"\x08\x00" + bytes(inner))
+    )
 
 
 @pytest.fixture
@@ -89,8 +105,13 @@ def test_data_from_outside_the_underlay_is_dropped(net: Net, cast: dict[str, End
 def test_arriving_data_never_changes_a_live_entrys_host(net: Net, cast: dict[str, Endpoint]) -> None:
     net.walk("anna", inner())
     before = net.hosts[ANNA].flows(VNI)
-    reply = message(WireType.DATA, STRANGER, ANNA, IP(src="10.10.1.20", dst="10.10.1.10") / UDP(sport=53, dport=4000),
-                    tag=cast["anna"].tag)
+    reply = message(
+        WireType.DATA,
+        STRANGER,
+        ANNA,
+        IP(src="10.10.1.20", dst="10.10.1.10") / UDP(sport=53, dport=4000),
+        tag=cast["anna"].tag,
+    )
     net.arrive(net.hosts[ANNA], reply)
     assert {k: v.host for k, v in net.hosts[ANNA].flows(VNI).items()} == {k: v.host for k, v in before.items()}
 
@@ -108,11 +129,16 @@ def dropped(walk: Walk) -> DropReason | None:
     return walk.dropped
 
 
-@pytest.mark.parametrize("change,reason", [
-    ({"version": 1}, DropReason.UNKNOWN_VERSION), ({"flags": 0}, DropReason.OUTER_HEADER),
-    ({"vni": 77}, None), ({"action": 15}, DropReason.UNKNOWN_ACTION)])
-def test_message_of_no_known_form_is_a_named_drop(net: Net, change: dict[str, int],
-                                                  reason: DropReason | None) -> None:
+@pytest.mark.parametrize(
+    "change,reason",
+    [
+        ({"version": 1}, DropReason.UNKNOWN_VERSION),
+        ({"flags": 0}, DropReason.OUTER_HEADER),
+        ({"vni": 77}, None),
+        ({"action": 15}, DropReason.UNKNOWN_ACTION),
+    ],
+)
+def test_message_of_no_known_form_is_a_named_drop(net: Net, change: dict[str, int], reason: DropReason | None) -> None:
     frame = message(WireType.VERDICT, BOUNCER, ANNA, inner(), **change)
     assert dropped(net.arrive(net.hosts[ANNA], frame)) == (reason or DropReason.NO_VPC)
 
@@ -126,7 +152,7 @@ def test_unknown_type_is_a_named_drop(net: Net, kind: int) -> None:
 
 @pytest.mark.parametrize("outer", [{"options": b"\x07\x04\x00\x00"}, {"flags": "MF"}, {"frag": 3}])
 def test_outer_headers_that_no_host_writes_never_reach_the_stack(net: Net, outer: dict[str, object]) -> None:
-    inside = message(WireType.DATA, BERT, ANNA, inner())[14 + 20:]
+    inside = message(WireType.DATA, BERT, ANNA, inner())[14 + 20 :]
     fields = {k: v for k, v in outer.items() if k != "options"}
     header = IP(src=BERT, dst=ANNA, proto=17, **fields)
     if "options" in outer:

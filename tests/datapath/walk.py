@@ -38,6 +38,7 @@ from node_agent.datapath.layout import (
 )
 from node_agent.datapath.maps import HostMaps, counted_events
 
+Drops = dict[tuple[int, DropReason], int]
 TC_OK, TC_SHOT, TC_REDIRECT, TC_UNSPEC = 0, 2, 7, 0xFFFFFFFF
 XDP_DROP, XDP_PASS, XDP_TX = 1, 2, 3
 GATEWAY_MAC = "02:6d:7a:00:00:01"
@@ -63,7 +64,11 @@ def check_outer(ether: Ether) -> None:
     del fixed[IP].chksum, fixed[IP].len, fixed[UDP].len
     fixed = Ether(bytes(fixed))
     assert (ether[IP].chksum, ether[IP].len, ether[UDP].len, ether[UDP].chksum) == (
-        fixed[IP].chksum, fixed[IP].len, fixed[UDP].len, 0)
+        fixed[IP].chksum,
+        fixed[IP].len,
+        fixed[UDP].len,
+        0,
+    )
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class Endpoint:
 
     @property
     def mac(self) -> str:
-        return "02:00:00:00:%02x:%02x" % (self.tag >> 8, self.tag & 0xFF)
+        return f"02:00:00:00:{self.tag >> 8:02x}:{self.tag & 0xFF:02x}"
 
 
 @dataclass
@@ -117,11 +122,28 @@ class Host:
         self.configure()
 
     def configure(self, **changes: int) -> None:
-        values: dict[str, int] = {"self": ip_int(self.address), "uplink": UPLINK, "hop_limit": 8, "fresh": 30 * HZ,
-            "idle_tcp": 3600 * HZ, "idle_closed": 10 * HZ, "idle_udp": 180 * HZ, "idle_icmp": 30 * HZ,
-            "pending": 60 * HZ, "negative": HZ, "pending_packets": 64, "pending_bytes": 256000, "fragment": 2 * HZ}
-        row = Config(**(values | changes), underlay=(Prefix(address=ip_int("198.18.0.0"), mask=0xFFFF0000),
-                                                     *(Prefix(),) * (Limit.UNDERLAY_PREFIXES - 1)))
+        values: dict[str, int] = {
+            "self": ip_int(self.address),
+            "uplink": UPLINK,
+            "hop_limit": 8,
+            "fresh": 30 * HZ,
+            "idle_tcp": 3600 * HZ,
+            "idle_closed": 10 * HZ,
+            "idle_udp": 180 * HZ,
+            "idle_icmp": 30 * HZ,
+            "pending": 60 * HZ,
+            "negative": HZ,
+            "pending_packets": 64,
+            "pending_bytes": 256000,
+            "fragment": 2 * HZ,
+        }
+        row = Config(
+            **(values | changes),
+            underlay=(
+                Prefix(address=ip_int("198.18.0.0"), mask=0xFFFF0000),
+                *(Prefix(),) * (Limit.UNDERLAY_PREFIXES - 1),
+            ),
+        )
         self.maps.put("config", {bytes(4): row.pack()})
 
     def close(self) -> None:
@@ -133,8 +155,12 @@ class Host:
     def vpc(self, vni: int, members: list[str], ask: int = 0xFFFF, accept: int = 0xFFFF) -> None:
         addresses = [ip_int(m) for m in members]
         real = (1 << len(members)) - 1
-        row = VpcRow(slot=self._slot(vni), ask=ask & real, accept=accept & real,
-                     members=tuple(addresses + [0] * (Limit.SET_PLACES - len(addresses))))
+        row = VpcRow(
+            slot=self._slot(vni),
+            ask=ask & real,
+            accept=accept & real,
+            members=tuple(addresses + [0] * (Limit.SET_PLACES - len(addresses))),
+        )
         self.maps.put("vpcs", {VpcKey(vni=vni).pack(): row.pack()})
 
     def _slot(self, vni: int) -> int:
@@ -166,8 +192,15 @@ class Host:
         self.locals[e.name] = e
         slot, mac = self._slot(e.vni), mac_bytes(e.mac)
         local = LocalRow(ifindex=e.port, slot=slot, subnet=ip_int(e.subnet), mac=mac, tag=e.tag)
-        port = PortRow(vni=e.vni, slot=slot, addr=mapped(e.address), subnet=ip_int(e.subnet),
-                       gateway=ip_int(e.gateway), mac=mac, tag=e.tag)
+        port = PortRow(
+            vni=e.vni,
+            slot=slot,
+            addr=mapped(e.address),
+            subnet=ip_int(e.subnet),
+            gateway=ip_int(e.gateway),
+            mac=mac,
+            tag=e.tag,
+        )
         self.maps.put("locals", {EndpointKey(vni=e.vni, addr=mapped(e.address)).pack(): local.pack()})
         self.maps.put("ports", {PortKey(ifindex=e.port).pack(): port.pack()})
 
@@ -256,7 +289,7 @@ class Net:
         raise AssertionError(f"{host.name} handed a frame to nobody: {Ether(frame).summary()}")
 
     @staticmethod
-    def _reason(before: dict[tuple[int, DropReason], int], after: dict[tuple[int, DropReason], int]) -> DropReason | None:
+    def _reason(before: Drops, after: Drops) -> DropReason | None:
         risen = [reason for (vni, reason), n in after.items() if n > before.get((vni, reason), 0)]
         assert len(risen) <= 1, f"one packet counted as several drops: {risen}"
         return risen[0] if risen else None

@@ -7,10 +7,13 @@ these may run beside each other and beside a stack of the user's.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +72,21 @@ class Stack:
 
     def destroy(self) -> str:
         return self.pulumi("destroy", "--yes", "--skip-preview")
+
+    def kill_up_once(self, reached: Callable[[], bool]) -> None:
+        """Begin an `up` and kill the engine with all its helpers as soon as `reached` says so."""
+        self._write_settings()
+        argv = ["pulumi", "--non-interactive", "up", "--yes", "--skip-preview", "--stack", NAME]
+        with subprocess.Popen(
+            argv, cwd=self.project, env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        ) as run:  # fmt: skip
+            until = time.monotonic() + TIMEOUT_S
+            while not reached():
+                assert run.poll() is None and time.monotonic() < until, run.communicate()[0]
+                time.sleep(0.01)
+            os.killpg(run.pid, signal.SIGKILL)
+            run.communicate()
 
     def outputs(self) -> dict[str, Any]:
         told = json.loads(self.pulumi("stack", "output", "--json"))

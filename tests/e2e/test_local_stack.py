@@ -83,7 +83,8 @@ def test_refresh_sees_a_deleted_host_and_up_makes_it_again(stack: Stack) -> None
     assert all(stacks.reachable(stack, "blue-a-1", address) for address in ("10.10.1.3", "10.10.2.3"))
 
 
-def test_up_alone_repairs_what_is_broken(stack: Stack) -> None:
+@pytest.mark.parametrize("refreshed", [False, True])
+def test_up_repairs_what_is_broken(stack: Stack, refreshed: bool) -> None:
     netns.delete(stack.namespace("host-1"))  # with everything in it
     netns.delete(stack.namespace("blue-b-2"))  # an endpoint
     with netns.enter(stack.namespace(fabric.NAME)):  # an unplugged uplink
@@ -92,6 +93,8 @@ def test_up_alone_repairs_what_is_broken(stack: Stack) -> None:
     assert workload is not None
     for pid in (workload.supervisor_pid, workload.pid):
         os.kill(pid, signal.SIGKILL)
+    if refreshed:  # the damage is then written in the state, and must not pass for what is wanted
+        stack.pulumi("refresh", "--yes", "--skip-preview")
     stack.up()
     assert changes(stack.up()) == ["28 unchanged"]
 
@@ -182,6 +185,31 @@ def test_destroy_after_a_refresh_that_found_everything_dead(tmp_path: Path) -> N
         for pid in processes.marked(other.places.root):
             os.kill(pid, signal.SIGKILL)
         other.pulumi("refresh", "--yes", "--skip-preview")
+        other.destroy()
+        assert not other.left()
+    finally:
+        other.close()
+
+
+@pytest.mark.parametrize("made", ["host-2", "blue-a-1"])
+def test_killed_up_is_finished_by_the_next(tmp_path: Path, made: str) -> None:
+    other = stacks.make(tmp_path, hosts=2)
+    try:
+        other.kill_up_once(lambda: netns.exists(other.namespace(made)))
+        other.pulumi("cancel", "--yes")
+        other.up()
+        assert other.outputs()["health"]["healthy"] is True
+        other.destroy()
+        assert not other.left()
+    finally:
+        other.close()
+
+
+def test_killed_up_is_cleared_by_destroy(tmp_path: Path) -> None:
+    other = stacks.make(tmp_path, hosts=2)
+    try:
+        other.kill_up_once(lambda: netns.exists(other.namespace("blue-a-1")))
+        other.pulumi("cancel", "--yes")
         other.destroy()
         assert not other.left()
     finally:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import ipaddress
 import struct
-from collections.abc import Iterator
+import time
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from node_agent.agent.host import Clock, HostAgent
 from node_agent.agent.log import Log
@@ -27,7 +29,6 @@ from node_agent.model.objects import (
     VpcStatus,
 )
 from node_agent.rows.image import MapImage, mapped
-from node_agent.store.base import Store
 from node_agent.testing.clock import FakeClock
 from node_agent.testing.kernel import FakeKernel
 from node_agent.testing.maps import FakeMaps
@@ -53,9 +54,9 @@ class Agents:
 
     def __init__(self, count: int, store: FakeStore | None = None) -> None:
         self.store = store or FakeStore()
-        self.clock = FakeClock()
+        # Watches of the fake store are stamped with the real clock: the agents' begins there.
+        self.clock = FakeClock(time.monotonic())
         self.hosts: dict[str, Host] = {}
-        self.running: str | None = None
         for _ in range(count):
             self.join()
 
@@ -73,7 +74,7 @@ class Agents:
         self.start(name)
         return name
 
-    def start(self, name: str, store: Store | None = None) -> HostAgent:
+    def start(self, name: str, store: Any = None) -> HostAgent:
         """A new agent on the host, as after a kill; it has taken its first turn."""
         host = self.hosts[name]
         clock = Clock(self.clock, self.clock, lambda seconds: self._sleep(name, seconds))
@@ -114,7 +115,7 @@ class Agents:
     def netns(self, host: str, container: str) -> str:
         """Path of a namespace that exists."""
         path = f"/run/netns/{container}"
-        self.hosts[host].kernel.namespaces.add(__import__("pathlib").Path(path))
+        self.hosts[host].kernel.namespaces.add(Path(path))
         return path
 
     def delete(self, host: str, container: str) -> Reply:
@@ -167,15 +168,21 @@ class Fuse:
             self.left -= 1
 
 
-class KillingStore(FakeStore):
-    """Another handle on a FakeStore's objects; every write is a step of the fuse, before and after it is done."""
+class KillingStore:
+    """A store whose every write is two steps of the fuse: one may die before it and after it."""
 
     def __init__(self, under: FakeStore, fuse: Fuse) -> None:
-        self.__dict__ = under.__dict__
-        object.__setattr__(self, "_unused", None)
-        KillingStore.fuse = fuse  # type: ignore[attr-defined]
+        self._under, self._fuse = under, fuse
 
+    def __getattr__(self, name: str) -> Any:
+        verb = getattr(self._under, name)
+        if name not in ("create", "put_status", "delete", "drop_finalizer"):
+            return verb
 
-def every_kill(most: int = 200) -> Iterator[int]:
-    """Numbers of steps after which to kill."""
-    return iter(range(most))
+        def write(*args: Any, **kwargs: Any) -> Any:
+            self._fuse.step()
+            result = verb(*args, **kwargs)
+            self._fuse.step()
+            return result
+
+        return write

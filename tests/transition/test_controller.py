@@ -119,7 +119,7 @@ def test_a_host_without_rows_need_not_know() -> None:
     world.step(successor_known_by_then)
     world.deaf -= {member.host for member in world.members().values()}  # the successor itself must load its rows
     world.step()
-    assert set(m.state for m in world.members().values()) == {"active"}
+    assert {m.state for m in world.members().values()} == {"active"}
 
 
 def test_who_never_reports_is_waited_for_60_s() -> None:
@@ -144,7 +144,7 @@ def test_the_dead_need_not_know() -> None:
     world.add_endpoint("10.0.0.2", outside)
     world.silent |= {outside, world.members()[0].host}
     world.step(DEAD + 2)
-    assert set(m.state for m in world.members().values()) == {"active"}
+    assert {m.state for m in world.members().values()} == {"active"}
 
 
 def test_frozen_while_more_than_a_third_look_dead() -> None:

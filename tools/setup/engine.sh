@@ -16,7 +16,8 @@ if ! flock -n 9; then
     [ -e "$target/bin/pulumi" ] && exit 0
 fi
 
-# Removed also when the build is interrupted; the finished directory has been renamed away by then.
+# Removed also when the build is interrupted, and by the next one if it was killed: we hold the lock.
+rm -rf "$cache"/building.*
 work=$(mktemp -d "$cache/building.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 

@@ -9,6 +9,8 @@ cd "$root"
 [ "$(id -u)" = 0 ] || fail "needs root (network namespaces, BPF programs, packages): run it again with sudo"
 
 # --- what the user must bring -----------------------------------------------------------------------------------
+# After `eval "$(make env)"` PATH leads to our own .venv, which must not be made from itself.
+PATH=${PATH//"$root/.venv/bin:"/}
 # The first Python that is new enough, python3 before any other; MIZAR_SYSTEM_PYTHON overrides.
 new_enough='import sys; sys.exit(sys.version_info < (3, 11))'
 python=

@@ -102,7 +102,7 @@ def test_another_kind_than_asked_for() -> None:
 def test_numbers() -> None:
     host = decode_part(NetworkHost, "status", {"heartbeat": 3})
     assert (host.heartbeat, type(host.heartbeat)) == (3.0, float)
-    with pytest.raises(Invalid, match="status.pid: nothing is not of type int"):
+    with pytest.raises(Invalid, match=r"status.pid: nothing is not of type int"):
         decode_part(NetworkHost, "status", {"pid": None})
     with pytest.raises(Invalid, match=r"status.generations.blue: 1.5 is not of type int"):
         decode_part(NetworkHost, "status", {"generations": {"blue": 1.5}})

@@ -8,6 +8,7 @@ from node_agent.model.objects import (
     NetworkHostSpec,
     NetworkService,
     NetworkServiceSpec,
+    Object,
     Subnet,
     SubnetSpec,
     Vpc,
@@ -22,7 +23,7 @@ HOST, OTHER, UNUSED = (NetworkHost(name=f"host-{n}", spec=NetworkHostSpec(addres
 ENDPOINT = NetworkEndpoint(name="1000-10.0.0.2", status=NetworkEndpointStatus(host="host-1"), spec=NetworkEndpointSpec(
     vpc="blue", subnet="web", address="10.0.0.2", host="host-2", container_id="c"))
 SERVICE = NetworkService(name="svc", spec=NetworkServiceSpec(vpc="blue", vip="10.0.9.9"))
-ALL = [BLUE, RED, WEB, DB, HOST, OTHER, UNUSED, ENDPOINT, SERVICE]
+ALL: list[Object] = [BLUE, RED, WEB, DB, HOST, OTHER, UNUSED, ENDPOINT, SERVICE]
 
 
 def test_users() -> None:

@@ -1,0 +1,274 @@
+"""Endpoints come and go: what each of several hosts holds before and after."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from node_agent.agent import claims
+from node_agent.cni import protocol
+from node_agent.cni.protocol import Reply, Request
+from node_agent.datapath.layout import EndpointKey, FlowEntry, FlowKey, PortKey
+from node_agent.model.addresses import usable
+from node_agent.model.errors import Temporary
+from node_agent.model.objects import NetworkEndpoint, NetworkHost, NetworkHostSpec, Subnet, Vpc
+from node_agent.rows.image import mapped
+from tests.transition.agents import VNI, Agents, Fuse, Killed, KillingStore
+
+
+@pytest.fixture
+def agents() -> Agents:
+    """Five hosts; h0, h1, h2 are the set, h0 and h1 bounce s1."""
+    made = Agents(5)
+    made.vpc({"h0": "active", "h1": "active", "h2": "active"})
+    made.subnet((0, 1))
+    made.settle()
+    return made
+
+
+def changed(before: dict[str, object], after: dict[str, object]) -> set[str]:
+    return {name for name in after if before[name] != after[name]}
+
+
+def test_an_endpoint_changes_maps_on_its_host_and_its_bouncers_only(agents: Agents) -> None:
+    agents.add("h4", "first")
+    agents.settle()
+    before = agents.images()
+    reply = agents.add("h4", "second")
+    agents.settle()
+    assert (reply.code, reply.mtu, reply.gateway) == (0, 1450, "10.0.1.1")
+    after = agents.images()
+    assert changed(dict(before), dict(after)) == {"h0", "h1", "h4"}
+    key = EndpointKey(vni=VNI, addr=mapped(reply.address)).pack()
+    for bouncer in ("h0", "h1"):
+        assert set(after[bouncer]["endpoints"]) - set(before[bouncer]["endpoints"]) == {key}
+        assert {k: v for k, v in after[bouncer].items() if k != "endpoints"} == {
+            k: v for k, v in before[bouncer].items() if k != "endpoints"}
+    assert set(after["h4"]["locals"]) - set(before["h4"]["locals"]) == {key}
+    assert {k: v for k, v in after["h4"].items() if k not in ("locals", "ports")} == {
+        k: v for k, v in before["h4"].items() if k not in ("locals", "ports")}
+
+
+def test_more_hosts_change_nothing_on_those_that_stay() -> None:
+    agents = Agents(7)
+    agents.vpc({f"h{i}": "active" for i in range(5)})
+    agents.subnet((1, 3))
+    for i in range(7):
+        assert agents.add(f"h{i}", f"c{i}").code == 0
+    agents.settle()
+    before = agents.images()
+    agents.join()
+    agents.join()
+    agents.settle()
+    after = agents.images()
+    assert {name: after[name] for name in before} == before
+    assert [set(after[name]) for name in ("h7", "h8")] == [{"config"}, {"config"}]
+    assert {name for name in after if "endpoints" in after[name]} == {"h1", "h3"}
+
+
+def test_adding_twice_finds_the_first_claim(agents: Agents) -> None:
+    first = agents.add("h3", "c")
+    before, kernel = agents.images()["h3"], str(agents.hosts["h3"].kernel)
+    assert agents.add("h3", "c") == first
+    assert (agents.images()["h3"], str(agents.hosts["h3"].kernel)) == (before, kernel)
+    assert len(agents.store.list(NetworkEndpoint)) == 1
+    other = agents.add("h3", "c", address="10.0.1.9" if first.address != "10.0.1.9" else "10.0.1.8")
+    assert other.code == protocol.INVALID_CONFIG
+    assert first.address in other.message
+
+
+def test_the_reply_comes_when_the_bouncers_know(agents: Agents) -> None:
+    reply = agents.add("h3", "c")
+    for bouncer in ("h0", "h1"):
+        assert EndpointKey(vni=VNI, addr=mapped(reply.address)).pack() in agents.hosts[bouncer].maps.rows["endpoints"]
+    assert all(not flows for flows in agents.hosts["h3"].maps.flows.values())  # the questions left nothing behind
+
+
+def test_one_dead_bouncer_costs_a_second_and_two_are_worth_a_retry(agents: Agents) -> None:
+    agents.hosts["h0"].alive = False
+    begun = agents.clock()
+    assert agents.add("h3", "c").code == 0
+    assert 1.0 <= agents.clock() - begun < 2.0
+    assert "not known to every bouncer" in agents.hosts["h3"].log.getvalue()
+    agents.hosts["h1"].alive = False
+    refused = agents.add("h3", "d")
+    assert refused.code == protocol.TRY_AGAIN
+    assert "no bouncer of s1 knows it yet (h0, h1)" in refused.message
+    agents.hosts["h1"].alive = True
+    assert agents.add("h3", "d").code == 0
+
+
+def test_a_bouncer_adds_endpoints_of_its_own(agents: Agents) -> None:
+    assert agents.add("h0", "c").code == 0
+    assert [step for step in agents.hosts["h0"].maps.steps if "locals" in step or "of endpoints" in step][-2:] == [
+        "put 1 of locals", "put 1 of endpoints"]
+
+
+def test_removing_leaves_nothing_anywhere(agents: Agents) -> None:
+    before = agents.images()
+    reply = agents.add("h3", "c")
+    host = agents.hosts["h3"]
+    flow = FlowKey(vni=VNI, src=mapped(reply.address), dst=mapped("10.0.1.14"), proto=6)
+    host.maps.learn(1, flow, FlowEntry())
+    host.maps.rows["asked"][flow.pack()] = bytes(16)
+    for _ in range(2):
+        assert agents.delete("h3", "c") == Reply()
+        agents.settle()
+        assert agents.images() == before
+        assert agents.store.list(NetworkEndpoint) == []
+        assert (host.kernel.devices, host.maps.flows, host.maps.rows["asked"]) == ({}, {}, {})
+
+
+def test_removing_one_of_two_keeps_the_others_flows(agents: Agents) -> None:
+    gone, kept = agents.add("h3", "c"), agents.add("h3", "d")
+    flows = [FlowKey(vni=VNI, src=mapped(a), dst=mapped("10.0.1.14"), proto=6) for a in (gone.address, kept.address)]
+    for flow in flows:
+        agents.hosts["h3"].maps.learn(1, flow, FlowEntry())
+    agents.delete("h3", "c")
+    assert list(agents.hosts["h3"].maps.flows[1]) == [flows[1].pack()]
+
+
+def test_a_subnet_is_filled_to_its_last_address_emptied_and_filled_again(agents: Agents) -> None:
+    for _ in range(2):
+        found = {agents.add(f"h{i % 5}", f"c{i}").address for i in range(13)}
+        assert found == set(usable("10.0.1.0/28"))
+        full = agents.add("h0", "one too many")
+        assert full.code == protocol.EXHAUSTED
+        assert "all 13 of 10.0.1.0/28 are taken" in full.message
+        for i in range(13):
+            assert agents.delete(f"h{i % 5}", f"c{i}").code == 0
+
+
+def test_a_taken_address_names_its_owner(agents: Agents) -> None:
+    assert agents.add("h3", "c", address="10.0.1.5").address == "10.0.1.5"
+    taken = agents.add("h4", "d", address="10.0.1.5")
+    assert (taken.code, taken.message) == (protocol.FAILED, "claim address 10.0.1.5 in s1: c on h3 has it")
+    agents.delete("h3", "c")
+    assert agents.add("h4", "d", address="10.0.1.5").code == 0
+
+
+@pytest.mark.parametrize(("request_", "says"), [
+    (Request(verb="ADD", container_id="c", netns="/nowhere", vpc="blue", subnet="s1"), "no network namespace"),
+    (Request(verb="ADD", container_id="c", netns="/n", vpc="red", subnet="s9"), "no VPC 'red'\nsubnet: there is no"),
+    (Request(verb="ADD", container_id="c", netns="/n", vpc="red", subnet="s1"), "belongs to VPC blue"),
+])
+def test_wrong_requests_claim_nothing(agents: Agents, request_: Request, says: str) -> None:
+    agents.hosts["h3"].kernel.namespaces.add(Path("/n"))
+    reply = agents.ask("h3", request_)
+    assert reply.code == protocol.INVALID_CONFIG
+    assert says in reply.message
+    assert agents.store.list(NetworkEndpoint) == []
+
+
+@pytest.mark.parametrize("address", ["10.0.1.0", "10.0.1.1", "10.0.1.15", "10.0.2.7", "10.0.1"])
+def test_addresses_that_are_not_to_be_had(agents: Agents, address: str) -> None:
+    assert agents.add("h3", "c", address=address).code == protocol.INVALID_CONFIG
+    assert agents.store.list(NetworkEndpoint) == []
+
+
+def test_without_vni_or_bouncers_the_caller_is_to_try_again() -> None:
+    agents = Agents(1)
+    agents.vpc({}, vni=0)
+    agents.subnet(())
+    assert agents.add("h0", "c").code == protocol.TRY_AGAIN
+    agents.vpc({"h0": "joining"})
+    agents.subnet((0,))
+    assert "may be asked yet" in agents.add("h0", "c").message
+    agents.vpc({"h0": "active"})
+    assert agents.add("h0", "c").code == 0
+
+
+def test_check_finds_what_is_wrong(agents: Agents) -> None:
+    added = agents.add("h3", "c")
+    asked = Request(verb="CHECK", container_id="c", netns="/run/netns/c")
+    assert agents.ask("h3", asked) == added
+    agents.hosts["h3"].kernel.remove_endpoint(next(iter(agents.hosts["h3"].kernel.devices)))
+    assert agents.ask("h3", asked).code == protocol.FAILED
+    assert agents.ask("h3", dataclasses.replace(asked, container_id="x")).code == protocol.FAILED
+
+
+def test_an_endpoint_deleted_in_the_store_is_removed_here(agents: Agents) -> None:
+    reply = agents.add("h3", "c")
+    before = agents.images()["h4"]
+    agents.store.delete(NetworkEndpoint, reply.endpoint)
+    agents.settle()
+    assert agents.store.list(NetworkEndpoint) == []
+    assert agents.hosts["h3"].kernel.devices == {}
+    assert agents.images()["h3"] == {**before, "config": agents.images()["h3"]["config"]}
+
+
+def prepared(steps: int, *, added: bool = False) -> tuple[Agents, Fuse]:
+    agents = Agents(3)
+    agents.vpc({"h0": "active", "h1": "active"})
+    agents.subnet((0, 1))
+    if added:
+        agents.add("h2", "c")
+    agents.settle()
+    fuse = Fuse(-1)
+    agents.start("h2", KillingStore(agents.store, fuse))
+    agents.settle()
+    fuse.left = steps
+    host = agents.hosts["h2"]
+    host.maps.before = host.kernel.before = fuse.step
+    return agents, fuse
+
+
+@pytest.mark.parametrize("verb", ["ADD", "DEL"])
+def test_killed_at_any_step_a_repetition_repairs_it(verb: str) -> None:
+    def act(agents: Agents) -> Reply:
+        return agents.add("h2", "c") if verb == "ADD" else agents.delete("h2", "c")
+
+    undisturbed, fuse = prepared(10_000, added=verb == "DEL")
+    wanted_reply = act(undisturbed)
+    count = 10_000 - fuse.left
+    undisturbed.settle()
+    wanted = undisturbed.images()
+    assert count > 8
+    for steps in range(count):
+        agents, fuse = prepared(steps, added=verb == "DEL")
+        with pytest.raises(Killed):
+            act(agents)
+        agents.start("h2")
+        reply = act(agents)
+        agents.settle()
+        assert reply == wanted_reply
+        assert without_tags(agents.images()) == without_tags(wanted), steps
+        assert [e.name for e in agents.store.list(NetworkEndpoint)] == [
+            e.name for e in undisturbed.store.list(NetworkEndpoint)]
+
+
+def without_tags(images: dict[str, dict[str, dict[bytes, bytes]]]) -> dict[str, dict[str, list[bytes]]]:
+    """Tags follow from uids and devices' numbers from history; both may differ between two runs."""
+    return {host: {name: sorted(rows) if name != "ports" else [b""] * len(rows) for name, rows in image.items()}
+            for host, image in images.items()}
+
+
+def test_an_agent_that_starts_refuses_until_it_has_read_the_store(agents: Agents) -> None:
+    agents.store.fail = [Temporary("read store: locked")] * 2
+    agents.start("h3")
+    reply = agents.add("h3", "c")
+    assert (reply.code, "locked" in reply.message) == (protocol.TRY_AGAIN, True)
+    agents.settle()
+    assert agents.add("h3", "c").code == 0
+
+
+def test_hosts_begin_in_different_places_and_skip_what_they_know() -> None:
+    first = {host: next(claims.order("10.0.0.0/20", host)) for host in ("a", "b", "c", "d")}
+    assert len(set(first.values())) == 4
+    assert sorted(claims.order("10.0.1.0/28", "a")) == sorted(usable("10.0.1.0/28"))
+    assert list(claims.order("10.0.1.0/28", "a", set(usable("10.0.1.0/28")[1:]))) == [usable("10.0.1.0/28")[0]]
+
+
+def test_a_device_that_was_made_anew_gets_new_rows(agents: Agents) -> None:
+    agents.add("h3", "c")
+    host = agents.hosts["h3"]
+    veth = next(iter(host.kernel.indexes))
+    host.kernel.indexes[veth] = 99
+    host.agent.check()
+    assert list(host.maps.rows["ports"]) == [PortKey(ifindex=99).pack()]
+
+
+def test_names_in_tests_are_those_of_the_store(agents: Agents) -> None:
+    assert agents.store.get(NetworkHost, "h0").spec == NetworkHostSpec(address="198.18.0.10")
+    assert agents.store.get(Vpc, "blue").status.vni == VNI
+    assert agents.store.get(Subnet, "s1").status.bouncers == (0, 1)

@@ -1,0 +1,208 @@
+"""The agent's loop: it adopts, mends, reports, and touches nothing it need not."""
+
+import pytest
+
+from node_agent.cni import protocol
+from node_agent.cni.protocol import Request
+from node_agent.datapath.layout import Config, EndpointKey, SubnetKey, VpcKey, VpcRow
+from node_agent.model.errors import Invalid, Permanent, Temporary
+from node_agent.model.objects import NetworkHost, Subnet, Vpc
+from node_agent.rows.config import KEY
+from node_agent.rows.image import mapped, number
+from tests.transition.agents import VNI, Agents
+
+
+@pytest.fixture
+def agents() -> Agents:
+    """Four hosts with one endpoint each; h0 and h1 are the set and bounce s1, h0 alone bounces s2."""
+    made = Agents(4)
+    made.vpc({"h0": "active", "h1": "active"})
+    made.subnet((0, 1))
+    made.subnet((0,), "s2", "10.0.2.0/28")
+    for i in range(4):
+        assert made.add(f"h{i}", f"c{i}").code == 0
+    made.settle()
+    return made
+
+
+def test_a_restarted_agent_finds_everything_in_order(agents: Agents) -> None:
+    before = agents.images()
+    for name, host in agents.hosts.items():
+        host.maps.steps.clear()
+        agents.start(name)
+        assert host.maps.steps == []
+    assert agents.images() == before
+
+
+def test_a_restarted_agent_keeps_the_slots_of_the_pinned_rows(agents: Agents) -> None:
+    agents.vpc({"h0": "active"}, "red", 8)
+    agents.subnet((0,), "r1", "10.0.1.0/28", vpc="red")
+    assert agents.add("h3", "red", subnet="r1", vpc="red").code == 0
+    agents.delete("h3", "c3")  # slot 1 is free again, red has slot 2
+    host = agents.hosts["h3"]
+    assert VpcRow.unpack(host.maps.rows["vpcs"][VpcKey(vni=8).pack()]).slot == 2
+    host.maps.steps.clear()
+    agents.start("h3")
+    assert host.maps.steps == []
+    assert list(host.maps.sizes) == [2]
+
+
+def test_what_changed_while_it_was_dead_is_mended_and_pruned(agents: Agents) -> None:
+    host = agents.hosts["h0"]
+    stray = EndpointKey(vni=VNI, addr=mapped("10.0.1.13")).pack()
+    host.maps.rows["endpoints"][stray] = bytes(16)
+    host.maps.rows["asked"][bytes(44)] = bytes(16)
+    host.alive = False
+    agents.delete("h3", "c3")
+    agents.settle()
+    wanted = {key for key, _ in agents.hosts["h1"].maps.rows["endpoints"].items()}
+    agents.start("h0")
+    assert set(host.maps.rows["endpoints"]) == wanted
+    assert bytes(44) in host.maps.rows["asked"]  # the programs' own
+
+
+def test_rows_are_not_touched_before_the_store_was_read(agents: Agents) -> None:
+    before = agents.images()["h0"]
+    agents.store.fail = [Temporary("read store: gone")]
+    agents.start("h0")
+    assert agents.images()["h0"] == before
+
+
+def test_a_detached_program_and_a_deleted_row_are_put_back_and_told(agents: Agents) -> None:
+    host = agents.hosts["h0"]
+    before = host.maps.image()
+    host.kernel.hooks = {}
+    host.kernel.endpoint_hooks.clear()
+    host.maps.rows["serving"].clear()
+    del host.maps.sizes[1], host.maps.flows[1]
+    agents.clock.advance(10)
+    host.agent.turn()
+    assert host.maps.image() == before
+    assert host.kernel.hooks == {"xdp": "transit_xdp", "tc": "transit_tc"}
+    assert len(host.kernel.endpoint_hooks) == 1
+    assert list(host.maps.sizes) == [1]
+    for said in ("transit_xdp attached", "endpoint_tc attached", "put 3 of serving", "put 1 of flows"):
+        assert said in host.log.getvalue()
+    assert agents.store.get(NetworkHost, "h0").status.ready
+
+
+def test_status_verb_checks_at_once(agents: Agents) -> None:
+    host = agents.hosts["h2"]
+    host.kernel.hooks = {}
+    assert agents.ask("h2", Request(verb="STATUS")).code == 0
+    assert host.kernel.hooks
+    host.kernel.down = True
+    reply = agents.ask("h2", Request(verb="STATUS"))
+    assert (reply.code, reply.message) == (protocol.NOT_AVAILABLE, "uplink: uplink0 is down")
+
+
+def test_status_tells_programs_problems_and_generations(agents: Agents) -> None:
+    said = agents.store.get(NetworkHost, "h0").status
+    assert (said.ready, said.mode, [p.hook for p in said.programs]) == (True, "generic", ["tc", "xdp"])
+    assert said.generations == {"blue": agents.store.get(Vpc, "blue").meta.resource_version}
+    agents.hosts["h0"].kernel.down = True
+    agents.clock.advance(10)
+    agents.settle()
+    said = agents.store.get(NetworkHost, "h0").status
+    assert (said.ready, said.problems) == (False, ("uplink: uplink0 is down",))
+    agents.hosts["h0"].kernel.down = False
+    agents.clock.advance(10)
+    agents.settle()
+    assert agents.store.get(NetworkHost, "h0").status.ready
+
+
+def test_heartbeat_every_two_seconds_and_at_once_on_news(agents: Agents) -> None:
+    def beats() -> int:
+        return agents.store.get(NetworkHost, "h2").meta.resource_version
+
+    before = beats()
+    agents.clock.advance(1.0)
+    agents.hosts["h2"].agent.turn()
+    assert beats() == before
+    agents.vpc({"h0": "active", "h1": "active", "h2": "joining"})
+    agents.hosts["h2"].agent.turn()
+    assert beats() > before
+    before = beats()
+    agents.clock.advance(2.0)
+    agents.hosts["h2"].agent.turn()
+    assert beats() > before
+
+
+def test_a_joining_bouncer_reports_the_generation_once_it_can_answer(agents: Agents) -> None:
+    agents.vpc({"h0": "active", "h1": "active", "h2": "joining"})
+    agents.subnet((0, 2))
+    agents.hosts["h2"].agent.turn()
+    maps = agents.hosts["h2"].maps
+    assert SubnetKey(vni=VNI, subnet=number("10.0.1.0")).pack() in maps.rows["serving"]
+    assert len(maps.rows["endpoints"]) == 4
+    rows = [step for step in maps.steps if step.endswith(("endpoints", "serving"))]
+    assert rows.index("put 1 of endpoints") < max(i for i, step in enumerate(rows) if step.endswith("serving"))
+    assert agents.store.get(NetworkHost, "h2").status.generations == {
+        "blue": agents.store.get(Vpc, "blue").meta.resource_version}
+
+
+def test_a_member_that_leaves_forgets_everything(agents: Agents) -> None:
+    agents.delete("h1", "c1")
+    agents.vpc({"h0": "active"})
+    agents.subnet((0,))
+    agents.settle()
+    assert set(agents.images()["h1"]) == {"config"}
+    agents.vpc({"h0": "active", "h1": "active"})
+    agents.subnet((0, 1))
+    agents.settle()
+    assert len(agents.hosts["h1"].maps.rows["endpoints"]) == 3
+
+
+def test_a_long_silent_store_makes_the_list_stale(agents: Agents) -> None:
+    host = agents.hosts["h0"]
+    before = dict(host.maps.rows["serving"])
+    agents.clock.advance(61)
+    agents.store.fail = [Temporary("read store: gone")] * 2
+    host.agent.turn()
+    changed = {k for k in before if host.maps.rows["serving"][k] != before[k]}
+    assert changed == {SubnetKey(vni=VNI, subnet=number(s)).pack() for s in ("10.0.1.0", "10.0.2.0")}
+    assert "read store: gone" in host.agent.problems()[0]
+
+
+def test_a_map_that_refuses_is_told_and_mended_later(agents: Agents) -> None:
+    host = agents.hosts["h3"]
+    host.maps.fail = [Permanent("write 1 rows of locals: no memory")]
+    assert agents.add("h3", "more").code == protocol.FAILED
+    reply = agents.add("h3", "more")
+    assert reply.code == 0
+    assert EndpointKey(vni=VNI, addr=mapped(reply.address)).pack() in host.maps.rows["locals"]
+    assert len(host.maps.rows["ports"]) == 2
+
+
+def test_a_host_that_cannot_carry_the_tunnel_is_refused(agents: Agents) -> None:
+    agents.hosts["h0"].kernel.mistakes = ["uplink: tx-udp-segmentation of uplink0 must be off"]
+    with pytest.raises(Invalid, match="tx-udp-segmentation"):
+        agents.start("h0")
+
+
+def test_config_row_names_this_host(agents: Agents) -> None:
+    row = Config.unpack(agents.hosts["h2"].maps.rows["config"][KEY])
+    assert (row.self, row.uplink, row.fresh) == (number("198.18.0.12"), 2, 7500)
+
+
+def test_hosts_without_a_role_watch_nothing_that_grows(agents: Agents) -> None:
+    agents.join()
+    needs = set(agents.hosts["h4"].agent._intent._open)
+    assert needs == {("vpcs", ""), ("own", "")}
+    assert set(agents.hosts["h3"].agent._intent._open) == {("vpcs", ""), ("own", ""), ("subnet", "s1")}
+    assert set(agents.hosts["h1"].agent._intent._open) == {
+        ("vpcs", ""), ("own", ""), ("subnets", "blue"), ("endpoints", "s1")}
+
+
+def test_a_subnet_that_goes_takes_its_rows_along(agents: Agents) -> None:
+    agents.store.delete(Subnet, "s2")
+    agents.settle()
+    assert SubnetKey(vni=VNI, subnet=number("10.0.2.0")).pack() not in agents.hosts["h0"].maps.rows["serving"]
+    assert len(agents.hosts["h0"].maps.rows["routes"]) == 1
+
+
+def test_without_its_host_object_the_agent_says_so(agents: Agents) -> None:
+    agents.store.delete(NetworkHost, "h3")
+    agents.clock.advance(2)
+    agents.settle()
+    assert agents.hosts["h3"].agent.problems() == ["write status: the store has no host h3"]
