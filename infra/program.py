@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,11 @@ def deploy() -> None:
     except Invalid as error:
         raise pulumi.RunError(_told(error)) from None
     intent = plan.make(wanted, plan.stack_id(pulumi.get_stack(), root))
-    outputs.export(build(target, intent, preview=pulumi.runtime.is_dry_run()))
+    preview = pulumi.runtime.is_dry_run()
+    values = build(target, intent, preview=preview)
+    outputs.export(values)
+    if not preview:
+        pulumi.Output.from_input(values["health"]).apply(lambda health: pulumi.log.info(_summary(intent, health)))
 
 
 def build(target: Target, intent: Plan, *, preview: bool) -> dict[str, Any]:
@@ -35,6 +40,14 @@ def build(target: Target, intent: Plan, *, preview: bool) -> dict[str, Any]:
     attached = target.endpoints(intent, machines, networks)
     verdict = target.health(intent, machines, attached, preview=preview)
     return outputs.collect(intent, machines, networks, verdict)
+
+
+def _summary(intent: Plan, health: Mapping[str, Any]) -> str:
+    state = "healthy" if health["healthy"] else "NOT healthy"
+    return (
+        f"stack {intent.stack_id} is {state}: {health['probes']:g} probes over {health['pairs']:g} pairs of endpoints "
+        f"on {len(intent.hosts)} hosts"
+    )
 
 
 def _told(error: Invalid) -> str:

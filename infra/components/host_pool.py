@@ -15,12 +15,13 @@ from infra.providers.programs import Programs, ProgramsProps
 
 @dataclass(frozen=True, kw_only=True)
 class HostPoolArgs:
-    """`mtu`: of the uplinks, bytes. `programs`: what the agents load. `configs`: host name -> AgentConfig as text.
-    `after`: what must exist first."""
+    """`mtu`: of the uplinks, bytes. `native`: XDP runs natively there. `programs`: what the agents load.
+    `configs`: host name -> AgentConfig as text. `after`: what must exist first."""
 
     stack: str
     hosts: tuple[HostPlan, ...]
     mtu: int
+    native: bool
     programs: ProgramsProps
     configs: Mapping[str, str]
     after: Sequence[Resource] = ()
@@ -41,7 +42,14 @@ class HostPool(ComponentResource):
         for plan in args.hosts:
             host = Host(
                 f"{name}-{plan.name}",
-                HostProps(stack=args.stack, name=plan.name, address=plan.address, prefix=plan.prefix, mtu=args.mtu),
+                HostProps(
+                    stack=args.stack,
+                    name=plan.name,
+                    address=plan.address,
+                    prefix=plan.prefix,
+                    mtu=args.mtu,
+                    native=args.native,
+                ),
                 ResourceOptions(parent=self, depends_on=list(args.after)),
             )
             self.hosts[plan.name] = host

@@ -69,7 +69,7 @@ class Provider(ResourceProvider, Generic[P]):
         return True
 
     def drift(self, props: P, news: P, outputs: Outputs) -> bool:
-        """Whether the world needs `ensure`, or the outputs of the last run are not true any more. Called by `diff`, also
+        """Whether the world needs `ensure`, or the outputs of the last run are not true now. Called by `diff`, also
         at preview."""
         observed = self.observe(props)
         if observed is None or not self.sound(observed):

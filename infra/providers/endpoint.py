@@ -95,6 +95,14 @@ class Endpoint(Made, module="local", name="Endpoint"):
         super().__init__(EndpointProvider(), name, props, ("netns", "object", "serving"), opts)
 
 
+def of(stack: str, held: NetworkEndpoint) -> EndpointProps:
+    """The inputs that made an endpoint which is in the store."""
+    spec = held.spec
+    return EndpointProps(
+        stack=stack, name=spec.container_id, vpc=spec.vpc, subnet=spec.subnet, address=spec.address, host=spec.host
+    )
+
+
 def _claim(props: EndpointProps) -> NetworkEndpoint | None:
     """The object that holds the endpoint's address, found as the agent finds it: by container and interface."""
     held = objects.listed(props.stack, NetworkEndpoint, {"spec.container_id": props.name})

@@ -15,13 +15,14 @@ from node_agent.model.places import StackPlaces
 
 @dataclass(frozen=True, kw_only=True)
 class HostProps:
-    """`address`: underlay IPv4; `prefix`: its length; `mtu`: of the uplink, bytes."""
+    """`address`: underlay IPv4; `prefix`: its length; `mtu`: of the uplink, bytes; `native`: XDP is to run natively."""
 
     stack: str
     name: str
     address: str
     prefix: int
     mtu: int
+    native: bool = False
 
 
 class HostProvider(Provider[HostProps]):
@@ -43,6 +44,7 @@ class HostProvider(Provider[HostProps]):
             "address": address,
             "prefix": int(prefix or 0),
             "mtu": found.mtu,
+            "native": found.native,
             "problems": problems,
         }
 
@@ -50,7 +52,9 @@ class HostProvider(Provider[HostProps]):
         return not observed["problems"]
 
     def ensure(self, props: HostProps, had: HostProps | None) -> Outputs:
-        spec = hosts.Spec(name=props.name, address=f"{props.address}/{props.prefix}", mtu=props.mtu)
+        spec = hosts.Spec(
+            name=props.name, address=f"{props.address}/{props.prefix}", mtu=props.mtu, native=props.native
+        )
         made = hosts.make(StackPlaces(props.stack), spec)
         with objects.opened(props.stack) as store:
             objects.put(store, NetworkHost, props.name, _spec(props))

@@ -8,9 +8,10 @@ import pulumi
 
 from infra.providers import daemons, objects
 from infra.providers.base import Made, Outputs, Provider, wait
+from infra.providers.endpoint import EndpointProvider, of
 from node_agent.model.errors import NotFound
+from node_agent.model.objects import NetworkEndpoint, SubnetSpec, Vpc
 from node_agent.model.objects import Subnet as SubnetObject
-from node_agent.model.objects import SubnetSpec, Vpc
 from node_agent.store.base import Store
 
 BOUNCED_SECONDS = 30.0
@@ -53,8 +54,13 @@ class SubnetProvider(Provider[SubnetProps]):
     def remove(self, props: SubnetProps) -> None:
         found = objects.find(props.stack, SubnetObject, props.name)
         # A subnet that moved to another VPC under its old name belongs to that VPC's resource now.
-        if found is not None and found.spec.vpc == props.vpc:
-            objects.drop(props.stack, SubnetObject, props.name, force=daemons.controller(props.stack) is None)
+        if found is None or found.spec.vpc != props.vpc:
+            return
+        # Endpoints that Pulumi knew are gone by now: what is left was being made by a run that was killed.
+        for left in objects.listed(props.stack, NetworkEndpoint, {"spec.subnet": props.name}):
+            EndpointProvider().remove(of(props.stack, left))
+        force = daemons.controller(props.stack) is None
+        objects.drop(props.stack, SubnetObject, props.name, force=force)
 
 
 class Subnet(Made, module="local", name="Subnet"):

@@ -8,8 +8,9 @@ import pulumi
 
 from infra.providers import daemons, objects
 from infra.providers.base import Made, Outputs, Provider, wait
+from infra.providers.subnet import SubnetProps, SubnetProvider
+from node_agent.model.objects import Subnet, VpcSpec
 from node_agent.model.objects import Vpc as VpcObject
-from node_agent.model.objects import VpcSpec
 from node_agent.store.base import Store
 
 SERVED_SECONDS = 30.0
@@ -51,7 +52,13 @@ class VpcProvider(Provider[VpcProps]):
             )
 
     def remove(self, props: VpcProps) -> None:
-        objects.drop(props.stack, VpcObject, props.name, force=daemons.controller(props.stack) is None)
+        # As with a subnet's endpoints: what is left was being made by a run that was killed.
+        for left in objects.listed(props.stack, Subnet, {"spec.vpc": props.name}):
+            SubnetProvider().remove(
+                SubnetProps(stack=props.stack, name=left.name, vpc=left.spec.vpc, cidr=left.spec.cidr)
+            )
+        force = daemons.controller(props.stack) is None
+        objects.drop(props.stack, VpcObject, props.name, force=force)
 
 
 class Vpc(Made, module="local", name="Vpc"):

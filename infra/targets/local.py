@@ -48,6 +48,7 @@ class Local:
                 stack=stack,
                 hosts=plan.hosts,
                 mtu=plan.mtu,
+                native=plan.mode == "native",
                 programs=ProgramsProps(stack=stack, source=str(self._objects), digest=digest),
                 configs={host.name: agent_config.agent(plan, host, loaded) for host in plan.hosts},
                 after=[*ground, underlay.fabric],

@@ -26,8 +26,17 @@ def bouncers(vpc: Vpc, subnet: Subnet) -> dict[str, str]:
     return {m.host: m.address for m in vpc.status.members if m.state == "active" and m.place in subnet.status.bouncers}
 
 
-def wait_served(endpoint: NetworkEndpoint, vni: int, asked: Mapping[str, str], own: tuple[str, str], tables: Tables,
-                kernel: Kernel, *, monotonic: Callable[[], float], sleep: Callable[[float], None]) -> set[str]:
+def wait_served(
+    endpoint: NetworkEndpoint,
+    vni: int,
+    asked: Mapping[str, str],
+    own: tuple[str, str],
+    tables: Tables,
+    kernel: Kernel,
+    *,
+    monotonic: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> set[str]:
     """Hosts of those in `asked` (name -> address) that know the endpoint. `own`: this host's name and address.
 
     Returns when all do, or after PATIENCE when one does. Raises Temporary when none does.
@@ -42,12 +51,18 @@ def wait_served(endpoint: NetworkEndpoint, vni: int, asked: Mapping[str, str], o
                 kernel.send(asked[name], question(vni, endpoint.spec.address, address, marks[name]))
             next_ask = now + ASK_EVERY
         for name in asked.keys() - served:
-            if (tables.bounces(endpoint) if name == host
-                    else tables.take_flow(asked_flow(vni, endpoint.spec.address, marks[name]))):
+            if (
+                tables.bounces(endpoint)
+                if name == host
+                else tables.take_flow(asked_flow(vni, endpoint.spec.address, marks[name]))
+            ):
                 served.add(name)
         if served == asked.keys() or (served and now - begun >= PATIENCE):
             return served
         if now - begun >= LAST_PATIENCE:
-            raise Temporary(f"reach {endpoint.spec.address}: no bouncer of {endpoint.spec.subnet} knows it yet "
-                            f"({', '.join(sorted(asked))})", delay=0.5)
+            raise Temporary(
+                f"reach {endpoint.spec.address}: no bouncer of {endpoint.spec.subnet} knows it yet "
+                f"({', '.join(sorted(asked))})",
+                delay=0.5,
+            )
         sleep(LOOK_EVERY)

@@ -39,12 +39,14 @@ def order(cidr: str, host: str, taken: Collection[str] = ()) -> Iterator[str]:
 
 def find(store: Store, host: str, container_id: str, interface: str) -> list[NetworkEndpoint]:
     """The endpoints that this (host, container, interface) has claimed: none or one, unless something went wrong."""
-    return list(store.list(NetworkEndpoint, {"spec.host": host, "spec.container_id": container_id,
-                                             "spec.interface": interface}))
+    return list(
+        store.list(NetworkEndpoint, {"spec.host": host, "spec.container_id": container_id, "spec.interface": interface})
+    )
 
 
-def claim(store: Store, vni: int, subnet: Subnet, spec: NetworkEndpointSpec,
-          taken: Collection[str] = ()) -> NetworkEndpoint:
+def claim(
+    store: Store, vni: int, subnet: Subnet, spec: NetworkEndpointSpec, taken: Collection[str] = ()
+) -> NetworkEndpoint:
     """The endpoint of this spec, created. `spec.address` "": the first free one; `taken`: known not to be free.
 
     Raises Invalid (the address is not the subnet's to give), Permanent (it is somebody else's), Exhausted, Temporary.
@@ -65,8 +67,9 @@ def claim(store: Store, vni: int, subnet: Subnet, spec: NetworkEndpointSpec,
         names = {e.spec.address for e in store.list(NetworkEndpoint, {"spec.subnet": subnet.name})}
         free = next(order(subnet.spec.cidr, spec.host, names), None)
         if free is None:
-            raise Exhausted(f"claim address in {subnet.name}: all {len(Usable(subnet.spec.cidr))} of "
-                            f"{subnet.spec.cidr} are taken")
+            raise Exhausted(
+                f"claim address in {subnet.name}: all {len(Usable(subnet.spec.cidr))} of {subnet.spec.cidr} are taken"
+            )
         if made := _create(store, vni, spec, free):
             return made
     raise Temporary(f"claim address in {subnet.name}: others were quicker {LISTINGS} times")
@@ -74,8 +77,15 @@ def claim(store: Store, vni: int, subnet: Subnet, spec: NetworkEndpointSpec,
 
 def _create(store: Store, vni: int, spec: NetworkEndpointSpec, address: str) -> NetworkEndpoint | None:
     """The new object; None: the address is taken."""
-    wanted = NetworkEndpointSpec(vpc=spec.vpc, subnet=spec.subnet, address=address, host=spec.host,
-                                 container_id=spec.container_id, interface=spec.interface, workload=spec.workload)
+    wanted = NetworkEndpointSpec(
+        vpc=spec.vpc,
+        subnet=spec.subnet,
+        address=address,
+        host=spec.host,
+        container_id=spec.container_id,
+        interface=spec.interface,
+        workload=spec.workload,
+    )
     try:
         return store.create(guarded(NetworkEndpoint(name=endpoint_name(vni, address), spec=wanted)))
     except AlreadyExists:

@@ -39,8 +39,18 @@ class Endpoints:
     Raises Invalid (the request cannot be meant), Permanent, Temporary (the same request may succeed later).
     """
 
-    def __init__(self, config: AgentConfig, store: Store, tables: Tables, kernel: Kernel, uplink: Uplink, log: Log, *,
-                 monotonic: Callable[[], float], sleep: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        config: AgentConfig,
+        store: Store,
+        tables: Tables,
+        kernel: Kernel,
+        uplink: Uplink,
+        log: Log,
+        *,
+        monotonic: Callable[[], float],
+        sleep: Callable[[float], None],
+    ) -> None:
         self._config, self._store, self._tables, self._kernel = config, store, tables, kernel
         self._uplink, self._log = uplink, log
         self._monotonic, self._sleep = monotonic, sleep
@@ -68,11 +78,19 @@ class Endpoints:
             endpoint = self._store.put_status(NetworkEndpoint, endpoint.name, held, uid=endpoint.meta.uid)
             self._tables.put(endpoint)
             served = acknowledge.wait_served(
-                endpoint, vpc.status.vni, asked, (self._config.host, self._config.address), self._tables, self._kernel,
-                monotonic=self._monotonic, sleep=self._sleep)
+                endpoint,
+                vpc.status.vni,
+                asked,
+                (self._config.host, self._config.address),
+                self._tables,
+                self._kernel,
+                monotonic=self._monotonic,
+                sleep=self._sleep,
+            )
         if served != asked.keys():
-            self._log.warning("endpoint not known to every bouncer yet", endpoint=endpoint.name,
-                              missing=sorted(asked.keys() - served))
+            self._log.warning(
+                "endpoint not known to every bouncer yet", endpoint=endpoint.name, missing=sorted(asked.keys() - served)
+            )
         self._log.info("endpoint added", endpoint=endpoint.name, workload=endpoint.spec.workload)
         return _reply(endpoint, subnet, device)
 
@@ -112,8 +130,7 @@ class Endpoints:
         of those whose device is another than the rows said."""
         with self._devices:
             links, world = self._kernel.endpoint_links(), self._tables.world
-            own = {e.name: links.get(veth_name(e.spec.container_id, e.spec.interface), 0)
-                   for e in self._tables.own()}
+            own = {e.name: links.get(veth_name(e.spec.container_id, e.spec.interface), 0) for e in self._tables.own()}
             changed = [name for name in sorted({*own, *world.links}) if world.links.get(name, 0) != own.get(name, 0)]
             for name in changed:
                 self._tables.link(name, own.get(name, 0))
@@ -135,8 +152,9 @@ class Endpoints:
             mistakes.append(f"subnet: there is no subnet {request.subnet!r}")
         if subnet and subnet.spec.vpc != request.vpc:
             mistakes.append(f"subnet: {request.subnet} belongs to VPC {subnet.spec.vpc}, not to {request.vpc}")
-        mistakes += [f"{obj.kind.lower()}: {obj.name} is being removed" for obj in (vpc, subnet)
-                     if obj and obj.meta.deleting]
+        mistakes += [
+            f"{obj.kind.lower()}: {obj.name} is being removed" for obj in (vpc, subnet) if obj and obj.meta.deleting
+        ]
         if mistakes or vpc is None or subnet is None:
             raise Invalid(mistakes)
         if not vpc.status.vni:
@@ -145,9 +163,15 @@ class Endpoints:
 
     def _claimed(self, request: Request, vpc: Vpc, subnet: Subnet) -> NetworkEndpoint:
         """The claim an earlier ADD made, or a new one."""
-        spec = NetworkEndpointSpec(vpc=vpc.name, subnet=subnet.name, address=request.address, host=self._config.host,
-                                   container_id=request.container_id, interface=request.interface,
-                                   workload=request.workload)
+        spec = NetworkEndpointSpec(
+            vpc=vpc.name,
+            subnet=subnet.name,
+            address=request.address,
+            host=self._config.host,
+            container_id=request.container_id,
+            interface=request.interface,
+            workload=request.workload,
+        )
         for found in claims.find(self._store, self._config.host, request.container_id, request.interface):
             same = (found.spec.vpc, found.spec.subnet) == (vpc.name, subnet.name)
             if found.meta.deleting:
@@ -155,16 +179,25 @@ class Endpoints:
             elif same and request.address in ("", found.spec.address):
                 return found
             else:
-                raise Invalid([f"container_id: {request.container_id} has {found.spec.address} in "
-                               f"{found.spec.subnet} for {request.interface} already"])
+                raise Invalid(
+                    [
+                        f"container_id: {request.container_id} has {found.spec.address} in "
+                        f"{found.spec.subnet} for {request.interface} already"
+                    ]
+                )
         own = {e.spec.address for e in self._tables.own() if e.spec.subnet == subnet.name}
         return claims.claim(self._store, vpc.status.vni, subnet, spec, own)
 
     def _device(self, endpoint: NetworkEndpoint, vpc: Vpc, netns: Path) -> Device:
         spec = endpoint.spec
-        return Device(netns=netns, interface=spec.interface, veth=veth_name(spec.container_id, spec.interface),
-                      address=spec.address, mac=endpoint_mac(vpc.status.vni, spec.address),
-                      mtu=pod_mtu(self._uplink.mtu))
+        return Device(
+            netns=netns,
+            interface=spec.interface,
+            veth=veth_name(spec.container_id, spec.interface),
+            address=spec.address,
+            mac=endpoint_mac(vpc.status.vni, spec.address),
+            mtu=pod_mtu(self._uplink.mtu),
+        )
 
     def _remove(self, endpoint: NetworkEndpoint) -> None:
         """Marked in the store first: bouncers forget it, a killed removal is found again. The address is freed last."""
@@ -185,5 +218,10 @@ class Endpoints:
 
 
 def _reply(endpoint: NetworkEndpoint, subnet: Subnet, device: Device) -> Reply:
-    return Reply(endpoint=endpoint.name, address=endpoint.spec.address, gateway=gateway(subnet.spec.cidr),
-                 mac=device.mac, mtu=device.mtu)
+    return Reply(
+        endpoint=endpoint.name,
+        address=endpoint.spec.address,
+        gateway=gateway(subnet.spec.cidr),
+        mac=device.mac,
+        mtu=device.mtu,
+    )

@@ -46,8 +46,9 @@ class Clock:
 class HostAgent:
     """`start` once, then `run`, or `turn` as often as one likes; `handle` answers requests from any thread."""
 
-    def __init__(self, config: AgentConfig, store: Store, maps: Maps, kernel: Kernel, log: Log,
-                 clock: Clock | None = None) -> None:
+    def __init__(
+        self, config: AgentConfig, store: Store, maps: Maps, kernel: Kernel, log: Log, clock: Clock | None = None
+    ) -> None:
         self._config, self._store, self._kernel, self._log = config, store, kernel, log
         self._clock = clock or Clock()
         self._tables = Tables(config.host, maps, config.flow_entries)
@@ -67,10 +68,19 @@ class HostAgent:
         uplink = self._kernel.check_world()
         for said in self._kernel.ensure_programs():
             self._log.info("program", what=said)
-        self._tables.configure(config_rows(self._config, self._kernel.ticks(), uplink.ifindex,
-                                           redirect=uplink.redirect))
-        self._endpoints = Endpoints(self._config, self._store, self._tables, self._kernel, uplink, self._log,
-                                    monotonic=self._clock.monotonic, sleep=self._clock.sleep)
+        self._tables.configure(
+            config_rows(self._config, self._kernel.ticks(), uplink.ifindex, redirect=uplink.redirect)
+        )
+        self._endpoints = Endpoints(
+            self._config,
+            self._store,
+            self._tables,
+            self._kernel,
+            uplink,
+            self._log,
+            monotonic=self._clock.monotonic,
+            sleep=self._clock.sleep,
+        )
         self._log.info("started", mode=self._config.mode, uplink=self._config.uplink, pid=os.getpid())
 
     def run(self, stop: threading.Event) -> None:
@@ -169,8 +179,15 @@ class HostAgent:
             self._rows_at = self._tables.version
             with self._tables.reading() as world:
                 self._rows = status.generations(world, self._intent.incomplete(world))
-        said = status.status(now=self._clock.wall(), pid=os.getpid(), mode=self._config.mode, synced=self._synced,
-                             problems=self.problems(), programs=self._programs, rows=self._rows)
+        said = status.status(
+            now=self._clock.wall(),
+            pid=os.getpid(),
+            mode=self._config.mode,
+            synced=self._synced,
+            problems=self.problems(),
+            programs=self._programs,
+            rows=self._rows,
+        )
         if now < self._beat_at and not status.differs(said, self._said):
             return
         self._beat_at = now + HEARTBEAT_EVERY

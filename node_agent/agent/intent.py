@@ -29,9 +29,12 @@ def needs(world: World) -> set[Need]:
     """The watches a host with this knowledge needs. Pure."""
     divided = {name for name, vpc in world.vpcs.items() if member(vpc, world.host)}
     own = [e for e in world.endpoints.values() if e.spec.host == world.host]
-    return ({(VPCS, ""), (OWN, "")} | {(SUBNETS, name) for name in divided}
-            | {(SUBNET, e.spec.subnet) for e in own if e.spec.vpc not in divided}
-            | {(ENDPOINTS, name) for name in bounced(world)})
+    return (
+        {(VPCS, ""), (OWN, "")}
+        | {(SUBNETS, name) for name in divided}
+        | {(SUBNET, e.spec.subnet) for e in own if e.spec.vpc not in divided}
+        | {(ENDPOINTS, name) for name in bounced(world)}
+    )
 
 
 @dataclass
@@ -122,21 +125,31 @@ class Intent:
     def _watch(self, need: Need) -> Watch:
         what, name = need
         cls: type[Object]
-        cls, where = {VPCS: (Vpc, {}), OWN: (NetworkEndpoint, {"spec.host": self._host}),
-                      SUBNETS: (Subnet, {"spec.vpc": name}), SUBNET: (Subnet, {"name": name}),
-                      ENDPOINTS: (NetworkEndpoint, {"spec.subnet": name})}[what]
+        cls, where = {
+            VPCS: (Vpc, {}),
+            OWN: (NetworkEndpoint, {"spec.host": self._host}),
+            SUBNETS: (Subnet, {"spec.vpc": name}),
+            SUBNET: (Subnet, {"name": name}),
+            ENDPOINTS: (NetworkEndpoint, {"spec.subnet": name}),
+        }[what]
         return self._store.watch(cls, where)
 
     def _knowledge(self) -> tuple[Sequence[tuple[str, str]], Sequence[str]]:
         """(lists that are complete, subnets whose list is old)."""
-        listed = [(Vpc.kind if what == SUBNETS else Subnet.kind, name) for (what, name), opened in self._open.items()
-                  if what in (SUBNETS, ENDPOINTS) and opened.complete]
+        listed = [
+            (Vpc.kind if what == SUBNETS else Subnet.kind, name)
+            for (what, name), opened in self._open.items()
+            if what in (SUBNETS, ENDPOINTS) and opened.complete
+        ]
         return listed, self._old()
 
     def _old(self) -> list[str]:
         now = self._monotonic()
-        return [name for (what, name), opened in self._open.items()
-                if what == ENDPOINTS and opened.complete and now - opened.watch.fresh_at > STALE_AFTER]
+        return [
+            name
+            for (what, name), opened in self._open.items()
+            if what == ENDPOINTS and opened.complete and now - opened.watch.fresh_at > STALE_AFTER
+        ]
 
     def age(self) -> list[Change]:
         """The store cannot be read: say so in the rows once the lists are old."""

@@ -133,8 +133,11 @@ class HostKernel:
             uplink = net.need(self._config.uplink)
             with netns.enter(self._path):
                 if programs.ensure_xdp(self._pins / "links", loaded[TRANSIT_XDP], uplink.index, self._config.mode):
-                    done.append(f"{TRANSIT_XDP} attached to XDP of {uplink.name} in {self._config.mode} mode"
-                                if self._config.mode != "tc" else f"XDP of {uplink.name} cleared")
+                    done.append(
+                        f"{TRANSIT_XDP} attached to XDP of {uplink.name} in {self._config.mode} mode"
+                        if self._config.mode != "tc"
+                        else f"XDP of {uplink.name} cleared"
+                    )
             done += self._ensure_filter(net, uplink.name, TRANSIT_TC)
         programs.prune(self._pins, loaded.digest)
         return done
@@ -167,8 +170,9 @@ class HostKernel:
 
     def make_endpoint(self, device: Device) -> int:
         with self._net() as net:
-            made = net.ensure_veth(device.veth, peer_netns=device.netns, peer=device.interface, mtu=device.mtu,
-                                   peer_mac=device.mac)
+            made = net.ensure_veth(
+                device.veth, peer_netns=device.netns, peer=device.interface, mtu=device.mtu, peer_mac=device.mac
+            )
             self._ensure_filter(net, device.veth, ENDPOINT_TC)
             features.ensure(net, device.veth, features.GRO)
             with links.opened(device.netns) as pod:
@@ -187,9 +191,16 @@ class HostKernel:
             if here is None or there is None or here.peer != there.index:
                 return [f"{device.interface}: missing, or not joined to {device.veth}"]
             addresses = pod.addresses(device.interface)
-        return [f"{device.interface}: {what} {found} instead of {wanted}" for what, found, wanted in (
-            ("MAC", there.mac, device.mac), ("MTU", there.mtu, device.mtu), ("up", there.up and here.up, True),
-            ("addresses", addresses, (f"{device.address}/32",))) if found != wanted]
+        return [
+            f"{device.interface}: {what} {found} instead of {wanted}"
+            for what, found, wanted in (
+                ("MAC", there.mac, device.mac),
+                ("MTU", there.mtu, device.mtu),
+                ("up", there.up and here.up, True),
+                ("addresses", addresses, (f"{device.address}/32",)),
+            )
+            if found != wanted
+        ]
 
     def remove_endpoint(self, veth: str) -> None:
         with self._net() as net:
@@ -220,8 +231,11 @@ class HostKernel:
 
 
 def _veths(net: Links) -> list[Link]:
-    return [link for link in net.all() if link.kind == "veth" and link.name.startswith(VETH_PREFIX)
-            and len(link.name) == VETH_NAME_LENGTH]
+    return [
+        link
+        for link in net.all()
+        if link.kind == "veth" and link.name.startswith(VETH_PREFIX) and len(link.name) == VETH_NAME_LENGTH
+    ]
 
 
 def _uplink_mistakes(config: AgentConfig, net: Links, link: Link | None) -> list[str]:
@@ -234,7 +248,10 @@ def _uplink_mistakes(config: AgentConfig, net: Links, link: Link | None) -> list
     if link.mtu < MIN_UPLINK_MTU:
         mistakes.append(f"uplink: MTU {link.mtu} of {link.name} is below {MIN_UPLINK_MTU}")
     active = features.read(net, link.name)
-    mistakes += [f"uplink: {feature} of {link.name} must be {'on' if wanted else 'off'}: "
-                 f"ethtool -K {link.name} {feature} {'on' if wanted else 'off'}"
-                 for feature, wanted in features.UPLINK.items() if active.get(feature, False) != wanted]
+    mistakes += [
+        f"uplink: {feature} of {link.name} must be {'on' if wanted else 'off'}: "
+        f"ethtool -K {link.name} {feature} {'on' if wanted else 'off'}"
+        for feature, wanted in features.UPLINK.items()
+        if active.get(feature, False) != wanted
+    ]
     return mistakes

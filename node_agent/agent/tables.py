@@ -160,8 +160,9 @@ class Tables:
                 known = self.world.subnets.get(obj.name)
             case NetworkEndpoint():
                 known = self.world.endpoints.get(obj.name)
-        return (known is None or known.meta.uid != obj.meta.uid
-                or known.meta.resource_version < obj.meta.resource_version)
+        return (
+            known is None or known.meta.uid != obj.meta.uid or known.meta.resource_version < obj.meta.resource_version
+        )
 
     def _ensure_tables(self) -> None:
         self._maps.ensure_flow_tables(dict.fromkeys(self.world.slots.values(), self._flow_entries))

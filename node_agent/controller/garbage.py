@@ -36,8 +36,12 @@ def orphans(endpoints: Iterable[NetworkEndpoint], hosts: Mapping[str, Host], *, 
     return lifts
 
 
-def unused(vpcs: Iterable[Vpc], subnets: Iterable[Subnet], endpoints: Iterable[NetworkEndpoint],
-           services: Iterable[NetworkService]) -> list[Lift]:
+def unused(
+    vpcs: Iterable[Vpc],
+    subnets: Iterable[Subnet],
+    endpoints: Iterable[NetworkEndpoint],
+    services: Iterable[NetworkService],
+) -> list[Lift]:
     """Deleting VPCs and subnets that nobody uses any more; the counts are those of `users.users_of`."""
     deleting_vpcs = [vpc for vpc in vpcs if vpc.meta.deleting and VPC_FINALIZER in vpc.meta.finalizers]
     subnets = list(subnets)
@@ -47,5 +51,6 @@ def unused(vpcs: Iterable[Vpc], subnets: Iterable[Subnet], endpoints: Iterable[N
     endpoints = list(endpoints)
     of_vpc = Counter(user.spec.vpc for group in (subnets, endpoints, services) for user in group)
     of_subnet = Counter(endpoint.spec.subnet for endpoint in endpoints)
-    return ([Lift(subnet, SUBNET_FINALIZER, "unused") for subnet in deleting if not of_subnet[subnet.name]]
-            + [Lift(vpc, VPC_FINALIZER, "unused") for vpc in deleting_vpcs if not of_vpc[vpc.name]])
+    return [Lift(subnet, SUBNET_FINALIZER, "unused") for subnet in deleting if not of_subnet[subnet.name]] + [
+        Lift(vpc, VPC_FINALIZER, "unused") for vpc in deleting_vpcs if not of_vpc[vpc.name]
+    ]

@@ -41,8 +41,9 @@ class Host:
     drain: bool = False
 
 
-def feel(pulses: Mapping[str, Pulse], hosts: Mapping[str, NetworkHost], now: float,
-         config: ControllerConfig) -> dict[str, Pulse]:
+def feel(
+    pulses: Mapping[str, Pulse], hosts: Mapping[str, NetworkHost], now: float, config: ControllerConfig
+) -> dict[str, Pulse]:
     """The pulses of exactly these hosts at `now`."""
     return {name: _feel_one(pulses.get(name), host, now, config) for name, host in hosts.items()}
 
@@ -62,8 +63,9 @@ def _feel_one(pulse: Pulse | None, host: NetworkHost, now: float, config: Contro
     return pulse
 
 
-def view(hosts: Mapping[str, NetworkHost], pulses: Mapping[str, Pulse], now: float,
-         config: ControllerConfig) -> dict[str, Host]:
+def view(
+    hosts: Mapping[str, NetworkHost], pulses: Mapping[str, Pulse], now: float, config: ControllerConfig
+) -> dict[str, Host]:
     """The hosts as placement sees them. A host is eligible when it beat within half of `dead_after`, says that it is
     ready, is not drained and did not return from the dead within `hold_down`."""
     seen = {}
@@ -72,8 +74,14 @@ def view(hosts: Mapping[str, NetworkHost], pulses: Mapping[str, Pulse], now: flo
         beating = bool(pulse.heartbeat) and not pulse.dead and now - pulse.beat_at <= config.dead_after / 2
         rested = now - pulse.returned_at >= config.hold_down
         drain = host.spec.drain or host.meta.deleting
-        seen[name] = Host(name=name, address=host.spec.address, zone=host.spec.zone, alive=not pulse.dead, drain=drain,
-                          eligible=beating and rested and host.status.ready and not drain)
+        seen[name] = Host(
+            name=name,
+            address=host.spec.address,
+            zone=host.spec.zone,
+            alive=not pulse.dead,
+            drain=drain,
+            eligible=beating and rested and host.status.ready and not drain,
+        )
     return seen
 
 

@@ -35,7 +35,11 @@ WAIT = 0.05
 """Seconds that one turn of the loop waits for a change."""
 
 _KINDS: dict[str, type[Any]] = {
-    "vpcs": Vpc, "subnets": Subnet, "endpoints": NetworkEndpoint, "services": NetworkService, "hosts": NetworkHost,
+    "vpcs": Vpc,
+    "subnets": Subnet,
+    "endpoints": NetworkEndpoint,
+    "services": NetworkService,
+    "hosts": NetworkHost,
     "marks": Watermark,
 }
 
@@ -69,7 +73,6 @@ class Controller:
         # Also when the clock was set back: then `due` lies further away than any tick.
         if not news and now < self._due <= now + TICK:
             return
-        self._due = float("-inf")  # a round that fails is repeated at once
         made = plan(State(**self._objects), self._memory, now, self._config)
         self._write(made)
         for note in made.notes:
@@ -122,16 +125,19 @@ class Controller:
         if found is None:
             self._store.create(Watermark(name=MARK, status=status))
         else:
-            self._store.put_status(Watermark, MARK, status, uid=found.meta.uid,
-                                   resource_version=found.meta.resource_version)
+            self._store.put_status(
+                Watermark, MARK, status, uid=found.meta.uid, resource_version=found.meta.resource_version
+            )
 
     def _write_change(self, change: Change) -> None:
         vpc = change.vpc
-        self._store.put_status(Vpc, vpc.name, change.status, uid=vpc.meta.uid,
-                               resource_version=vpc.meta.resource_version)
+        self._store.put_status(
+            Vpc, vpc.name, change.status, uid=vpc.meta.uid, resource_version=vpc.meta.resource_version
+        )
         for subnet, status in change.subnets:
-            self._store.put_status(Subnet, subnet.name, status, uid=subnet.meta.uid,
-                                   resource_version=subnet.meta.resource_version)
+            self._store.put_status(
+                Subnet, subnet.name, status, uid=subnet.meta.uid, resource_version=subnet.meta.resource_version
+            )
 
     def _refused(self, error: Exception) -> None:
         self._log.say("write refused, reading again", "info", cause=str(error))
@@ -142,5 +148,9 @@ def _only_a_heartbeat(before: Object | None, now: Object) -> bool:
     if not isinstance(before, NetworkHost) or not isinstance(now, NetworkHost):
         return False
     status = dataclasses.replace(now.status, heartbeat=before.status.heartbeat)
-    return (status == before.status and now.spec == before.spec and bool(before.status.heartbeat)
-            and (now.meta.uid, now.meta.deleting) == (before.meta.uid, before.meta.deleting))
+    return (
+        status == before.status
+        and now.spec == before.spec
+        and bool(before.status.heartbeat)
+        and (now.meta.uid, now.meta.deleting) == (before.meta.uid, before.meta.deleting)
+    )

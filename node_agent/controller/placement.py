@@ -45,8 +45,14 @@ def choose(owner: str, candidates: Iterable[Host], number: int, beside: Iterable
     return chosen
 
 
-def place(vpc: Vpc, hosts: Mapping[str, Host], *, known: Collection[int] = (), spent: Collection[int] = (),
-          frozen: bool = False) -> tuple[SetMember, ...]:
+def place(
+    vpc: Vpc,
+    hosts: Mapping[str, Host],
+    *,
+    known: Collection[int] = (),
+    spent: Collection[int] = (),
+    frozen: bool = False,
+) -> tuple[SetMember, ...]:
     """The VPC set that is to stand now, by place.
 
     `known`: places of joining members that every host knows by now. `spent`: places of leaving members whose time is
@@ -76,8 +82,15 @@ def rebalance(vpc: Vpc, hosts: Mapping[str, Host]) -> tuple[SetMember, ...]:
     return _by_place(members | _members(free, [hosts[name] for name in ideal if name not in names]))
 
 
-def bouncers(subnet: str, vpc: Vpc, members: Collection[SetMember], current: Collection[int],
-             hosts: Mapping[str, Host], *, frozen: bool = False) -> tuple[int, ...]:
+def bouncers(
+    subnet: str,
+    vpc: Vpc,
+    members: Collection[SetMember],
+    current: Collection[int],
+    hosts: Mapping[str, Host],
+    *,
+    frozen: bool = False,
+) -> tuple[int, ...]:
     """Places of the members that know the subnet's endpoints, ascending.
 
     All of them while the set has no more than three. Else the VPC's `bouncers` of them: those that bounce it already
@@ -94,14 +107,17 @@ def bouncers(subnet: str, vpc: Vpc, members: Collection[SetMember], current: Col
 
     alive = {p for p, m in standing.items() if (host := hosts.get(m.host)) and host.alive}
     drained = {p for p, m in standing.items() if (host := hosts.get(m.host)) and host.drain}
-    kept = sorted(set(current) & (alive - drained), key=rank)[:vpc.spec.bouncers]
-    fresh = sorted(standing.keys() - kept - drained,
-                   key=lambda place: (place not in alive, standing[place].state != "active", *rank(place)))
-    return tuple(sorted({*kept, *fresh[:vpc.spec.bouncers - len(kept)], *(set(current) & drained)}))
+    kept = sorted(set(current) & (alive - drained), key=rank)[: vpc.spec.bouncers]
+    fresh = sorted(
+        standing.keys() - kept - drained,
+        key=lambda place: (place not in alive, standing[place].state != "active", *rank(place)),
+    )
+    return tuple(sorted({*kept, *fresh[: vpc.spec.bouncers - len(kept)], *(set(current) & drained)}))
 
 
-def _advance(members: dict[int, SetMember], hosts: Mapping[str, Host], known: Collection[int],
-             spent: Collection[int]) -> dict[int, SetMember]:
+def _advance(
+    members: dict[int, SetMember], hosts: Mapping[str, Host], known: Collection[int], spent: Collection[int]
+) -> dict[int, SetMember]:
     """Without the removed and the departed; with new addresses; joining ones active where they are known."""
     after = {}
     for place, member in members.items():
@@ -123,8 +139,12 @@ def _fill(vpc: Vpc, members: dict[int, SetMember], hosts: Mapping[str, Host]) ->
     standing = {p: m for p, m in members.items() if m.state != "leaving"}
     counted = [m for m in standing.values() if hosts[m.host].alive and not hosts[m.host].drain]
     names = {member.host for member in members.values()}
-    chosen = choose(vpc.name, (host for host in hosts.values() if host.eligible and host.name not in names),
-                    vpc.spec.set_size - len(counted), [hosts[m.host] for m in counted])
+    chosen = choose(
+        vpc.name,
+        (host for host in hosts.values() if host.eligible and host.name not in names),
+        vpc.spec.set_size - len(counted),
+        [hosts[m.host] for m in counted],
+    )
     dead = [p for p in sorted(standing) if not hosts[standing[p].host].alive]
     free = [p for p in range(PLACES) if p not in members]
     # A set with all places taken cannot make before it breaks: there a successor gets the drained one's place.
@@ -134,8 +154,10 @@ def _fill(vpc: Vpc, members: dict[int, SetMember], hosts: Mapping[str, Host]) ->
 
 def _members(places: Iterable[int], hosts: Iterable[Host]) -> dict[int, SetMember]:
     """Joining members for the hosts in these places, while there are both."""
-    return {place: SetMember(place=place, host=host.name, address=host.address, state="joining")
-            for place, host in zip(places, hosts, strict=False)}
+    return {
+        place: SetMember(place=place, host=host.name, address=host.address, state="joining")
+        for place, host in zip(places, hosts, strict=False)
+    }
 
 
 def _serving(members: dict[int, SetMember], hosts: Mapping[str, Host]) -> dict[int, SetMember]:
@@ -165,8 +187,9 @@ def _dismiss(vpc: Vpc, members: dict[int, SetMember], hosts: Mapping[str, Host])
 def _ideal(vpc: Vpc, members: Mapping[int, SetMember], hosts: Mapping[str, Host]) -> list[str]:
     """Names of the hosts that would serve the VPC if it were new; its living members may be chosen again."""
     names = {member.host for member in members.values() if member.state != "leaving"}
-    candidates = [host for host in hosts.values()
-                  if host.eligible or (host.name in names and host.alive and not host.drain)]
+    candidates = [
+        host for host in hosts.values() if host.eligible or (host.name in names and host.alive and not host.drain)
+    ]
     return [host.name for host in choose(vpc.name, candidates, vpc.spec.set_size)]
 
 

@@ -104,22 +104,30 @@ def plan(state: State, memory: Memory, now: float, config: ControllerConfig) -> 
             continue  # one that serves is kept working for the users that still hold it
         known, spent = _progress(vpc, state, hosts, holders[vpc.name], since, now, config)
         members = place(vpc, hosts, known=known, spent=spent, frozen=is_frozen)
-        status = VpcStatus(vni=vnis.get(vpc.name, vpc.status.vni), members=members,
-                           observed_generation=vpc.meta.generation)
+        status = VpcStatus(
+            vni=vnis.get(vpc.name, vpc.status.vni), members=members, observed_generation=vpc.meta.generation
+        )
         subnets = _subnets(vpc, subnets_of[vpc.name], members, hosts, is_frozen)
         if status != vpc.status or subnets:
             changes.append(Change(vpc=vpc, status=status, subnets=subnets))
 
     lifts = orphans(state.endpoints.values(), hosts, frozen=is_frozen)
     lifts += unused(state.vpcs.values(), state.subnets.values(), state.endpoints.values(), state.services.values())
-    return Plan(memory=Memory(pulses=pulses, members=since, frozen=is_frozen), mark=mark, changes=tuple(changes),
-                lifts=tuple(lifts), notes=tuple(_notes(memory, pulses, is_frozen, changes, lifts)))
+    return Plan(
+        memory=Memory(pulses=pulses, members=since, frozen=is_frozen),
+        mark=mark,
+        changes=tuple(changes),
+        lifts=tuple(lifts),
+        notes=tuple(_notes(memory, pulses, is_frozen, changes, lifts)),
+    )
 
 
 def _vnis(state: State) -> tuple[dict[str, int], int | None]:
     """VNIs for VPCs without one, the older VPC first, and the watermark to write before, if any."""
-    waiting = sorted((vpc for vpc in state.vpcs.values() if not vpc.status.vni and not vpc.meta.deleting),
-                     key=lambda vpc: (vpc.meta.resource_version, vpc.name))
+    waiting = sorted(
+        (vpc for vpc in state.vpcs.values() if not vpc.status.vni and not vpc.meta.deleting),
+        key=lambda vpc: (vpc.meta.resource_version, vpc.name),
+    )
     if not waiting:
         return {}, None
     found = state.marks.get(MARK)
@@ -148,8 +156,15 @@ def _since(state: State, memory: Memory, now: float) -> dict[MemberKey, Since]:
     return since
 
 
-def _progress(vpc: Vpc, state: State, hosts: Mapping[str, Host], holders: Collection[str],
-              since: Mapping[MemberKey, Since], now: float, config: ControllerConfig) -> tuple[set[int], set[int]]:
+def _progress(
+    vpc: Vpc,
+    state: State,
+    hosts: Mapping[str, Host],
+    holders: Collection[str],
+    since: Mapping[MemberKey, Since],
+    now: float,
+    config: ControllerConfig,
+) -> tuple[set[int], set[int]]:
     """Places of joining members that all who must know them do, and of leaving ones whose time is over.
 
     Who must know: living hosts with an endpoint of the VPC, and living members. They report the VPC's resource version
@@ -173,8 +188,9 @@ def _progress(vpc: Vpc, state: State, hosts: Mapping[str, Host], holders: Collec
     return known, spent
 
 
-def _subnets(vpc: Vpc, subnets: Collection[Subnet], members: Collection[SetMember], hosts: Mapping[str, Host],
-             is_frozen: bool) -> tuple[tuple[Subnet, SubnetStatus], ...]:
+def _subnets(
+    vpc: Vpc, subnets: Collection[Subnet], members: Collection[SetMember], hosts: Mapping[str, Host], is_frozen: bool
+) -> tuple[tuple[Subnet, SubnetStatus], ...]:
     """New status of those subnets that need one."""
     changes = []
     for subnet in subnets:
@@ -185,8 +201,9 @@ def _subnets(vpc: Vpc, subnets: Collection[Subnet], members: Collection[SetMembe
     return tuple(changes)
 
 
-def _notes(memory: Memory, pulses: Mapping[str, Pulse], is_frozen: bool, changes: Collection[Change],
-           lifts: Collection[Lift]) -> list[dict[str, Any]]:
+def _notes(
+    memory: Memory, pulses: Mapping[str, Pulse], is_frozen: bool, changes: Collection[Change], lifts: Collection[Lift]
+) -> list[dict[str, Any]]:
     """Fields of one log line each."""
     notes: list[dict[str, Any]] = []
     for name, pulse in pulses.items():
@@ -196,16 +213,25 @@ def _notes(memory: Memory, pulses: Mapping[str, Pulse], is_frozen: bool, changes
         elif before and before.dead and not pulse.dead:
             notes.append({"event": "host returned", "host": name})
     if is_frozen != memory.frozen:
-        notes.append({"event": "placement frozen: more than a third of the hosts look dead" if is_frozen
-                      else "placement no longer frozen"})
+        notes.append(
+            {
+                "event": "placement frozen: more than a third of the hosts look dead"
+                if is_frozen
+                else "placement no longer frozen"
+            }
+        )
     for change in changes:
         if not change.status.vni:
             notes.append({"event": "no VNI is free", "level": "error", "vpc": change.vpc.name})
         if change.status != change.vpc.status:
             set_now = {str(m.place): f"{m.host} {m.state}" for m in change.status.members}
             notes.append({"event": "vpc", "vpc": change.vpc.name, "vni": change.status.vni, "set": set_now})
-        notes += [{"event": "subnet", "subnet": subnet.name, "bouncers": list(status.bouncers)}
-                  for subnet, status in change.subnets]
-    notes += [{"event": "finalizer lifted", "kind": lift.object.kind, "name": lift.object.name, "why": lift.why}
-              for lift in lifts]
+        notes += [
+            {"event": "subnet", "subnet": subnet.name, "bouncers": list(status.bouncers)}
+            for subnet, status in change.subnets
+        ]
+    notes += [
+        {"event": "finalizer lifted", "kind": lift.object.kind, "name": lift.object.name, "why": lift.why}
+        for lift in lifts
+    ]
     return notes

@@ -18,8 +18,15 @@ ICMP, TCP, UDP = 1, 6, 17
 _NAMES = {ICMP: "ICMP", TCP: "TCP", UDP: "UDP"}
 
 
-def direct_path(places: StackPlaces, src: NetworkEndpoint, dst: NetworkEndpoint, proto: int, *,
-                sport: int | None = None, dport: int | None = None) -> str | None:
+def direct_path(
+    places: StackPlaces,
+    src: NetworkEndpoint,
+    dst: NetworkEndpoint,
+    proto: int,
+    *,
+    sport: int | None = None,
+    dport: int | None = None,
+) -> str | None:
     """None when the source's host has an entry for src -> dst that names the destination's host; else why not.
 
     `sport`, `dport`: None matches any (ICMP echo: the id as both). Never raises what reading maps may raise.
@@ -31,8 +38,15 @@ def direct_path(places: StackPlaces, src: NetworkEndpoint, dst: NetworkEndpoint,
         return f"host {src.status.host}: {error}"
 
 
-def judged(maps: Maps, src: NetworkEndpoint, dst: NetworkEndpoint, proto: int, *, sport: int | None = None,
-           dport: int | None = None) -> str | None:
+def judged(
+    maps: Maps,
+    src: NetworkEndpoint,
+    dst: NetworkEndpoint,
+    proto: int,
+    *,
+    sport: int | None = None,
+    dport: int | None = None,
+) -> str | None:
     """As `direct_path`, on the maps of the source's host."""
     vni = int(src.name.partition("-")[0])
     flow = f"{_NAMES.get(proto, f'protocol {proto}')} {src.spec.address} to {dst.spec.address}"
@@ -52,14 +66,25 @@ def judged(maps: Maps, src: NetworkEndpoint, dst: NetworkEndpoint, proto: int, *
     return f"host {src.status.host} sends {flow} to {found} instead of {dst.status.host_address or 'nobody'}"
 
 
-def _matching(flows: Mapping[bytes, bytes], vni: int, src: NetworkEndpoint, dst: NetworkEndpoint, proto: int,
-              sport: int | None, dport: int | None) -> list[FlowEntry]:
+def _matching(
+    flows: Mapping[bytes, bytes],
+    vni: int,
+    src: NetworkEndpoint,
+    dst: NetworkEndpoint,
+    proto: int,
+    sport: int | None,
+    dport: int | None,
+) -> list[FlowEntry]:
     ends = _mapped(src.spec.address), _mapped(dst.spec.address)
     found = []
     for raw, value in flows.items():
         key, entry = FlowKey.unpack(raw), FlowEntry.unpack(value)
-        if ((key.vni, key.src, key.dst, key.proto) == (vni, *ends, proto) and sport in (None, key.sport)
-                and dport in (None, key.dport) and entry.flags & (FlowFlag.ASKED | FlowFlag.LEARNED)):
+        if (
+            (key.vni, key.src, key.dst, key.proto) == (vni, *ends, proto)
+            and sport in (None, key.sport)
+            and dport in (None, key.dport)
+            and entry.flags & (FlowFlag.ASKED | FlowFlag.LEARNED)
+        ):
             found.append(entry)
     return found
 

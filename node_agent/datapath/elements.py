@@ -45,8 +45,9 @@ def next_key(fd: int, key: bytes | None, size: int) -> bytes | None:
     return after.raw
 
 
-def lookup_batch(fd: int, position: bytes | None, key_size: int, value_size: int,
-                 count: int) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
+def lookup_batch(
+    fd: int, position: bytes | None, key_size: int, value_size: int, count: int
+) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
     """Up to `count` entries from `position` on (None: the start), and where to go on (None: that was the end).
 
     Raises BpfError ENOSPC when `count` is too small for one bucket, ENOTSUPP or EINVAL when the map has no batches.
@@ -60,15 +61,19 @@ def lookup_batch(fd: int, position: bytes | None, key_size: int, value_size: int
     if not ended:
         checked("read a batch of a map", result)
     raw_keys, raw_values, n = keys.raw, values.raw, got.value
-    rows = [(raw_keys[i * key_size:(i + 1) * key_size], raw_values[i * value_size:(i + 1) * value_size])
-            for i in range(n)]
+    rows = [
+        (raw_keys[i * key_size : (i + 1) * key_size], raw_values[i * value_size : (i + 1) * value_size])
+        for i in range(n)
+    ]
     return rows, None if ended else after.raw
 
 
 def update_batch(fd: int, keys: bytes, values: bytes, count: int) -> None:
     """Write `count` entries, keys and values joined."""
-    checked("write a batch to a map", lib().bpf_map_update_batch(
-        fd, c_char_p(keys), c_char_p(values), byref(c_uint32(count)), None))
+    checked(
+        "write a batch to a map",
+        lib().bpf_map_update_batch(fd, c_char_p(keys), c_char_p(values), byref(c_uint32(count)), None),
+    )
 
 
 def delete_batch(fd: int, keys: bytes, count: int) -> int | None:

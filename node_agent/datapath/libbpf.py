@@ -92,43 +92,100 @@ class TestResult:
 
 
 class _OpenOpts(ctypes.Structure):
-    _fields_ = [("sz", c_size_t), ("object_name", c_char_p), ("relaxed_maps", ctypes.c_bool),
-                ("pin_root_path", c_char_p), ("reserved", c_uint32), ("kconfig", c_char_p),
-                ("btf_custom_path", c_char_p), ("kernel_log_buf", c_void_p), ("kernel_log_size", c_size_t),
-                ("kernel_log_level", c_uint32)]
+    _fields_ = [
+        ("sz", c_size_t),
+        ("object_name", c_char_p),
+        ("relaxed_maps", ctypes.c_bool),
+        ("pin_root_path", c_char_p),
+        ("reserved", c_uint32),
+        ("kconfig", c_char_p),
+        ("btf_custom_path", c_char_p),
+        ("kernel_log_buf", c_void_p),
+        ("kernel_log_size", c_size_t),
+        ("kernel_log_level", c_uint32),
+    ]
 
 
 class _TestOpts(ctypes.Structure):
-    _fields_ = [("sz", c_size_t), ("data_in", c_void_p), ("data_out", c_void_p), ("data_size_in", c_uint32),
-                ("data_size_out", c_uint32), ("ctx_in", c_void_p), ("ctx_out", c_void_p), ("ctx_size_in", c_uint32),
-                ("ctx_size_out", c_uint32), ("retval", c_uint32), ("repeat", c_int), ("duration", c_uint32),
-                ("flags", c_uint32), ("cpu", c_uint32), ("batch_size", c_uint32)]
+    _fields_ = [
+        ("sz", c_size_t),
+        ("data_in", c_void_p),
+        ("data_out", c_void_p),
+        ("data_size_in", c_uint32),
+        ("data_size_out", c_uint32),
+        ("ctx_in", c_void_p),
+        ("ctx_out", c_void_p),
+        ("ctx_size_in", c_uint32),
+        ("ctx_size_out", c_uint32),
+        ("retval", c_uint32),
+        ("repeat", c_int),
+        ("duration", c_uint32),
+        ("flags", c_uint32),
+        ("cpu", c_uint32),
+        ("batch_size", c_uint32),
+    ]
 
 
 class _LinkOpts(ctypes.Structure):
-    _fields_ = [("sz", c_size_t), ("flags", c_uint32), ("iter_info", c_void_p), ("iter_info_len", c_uint32),
-                ("target_btf_id", c_uint32), ("rest", c_uint64 * 5)]
+    _fields_ = [
+        ("sz", c_size_t),
+        ("flags", c_uint32),
+        ("iter_info", c_void_p),
+        ("iter_info_len", c_uint32),
+        ("target_btf_id", c_uint32),
+        ("rest", c_uint64 * 5),
+    ]
 
 
 class _XdpQueryOpts(ctypes.Structure):
-    _fields_ = [("sz", c_size_t), ("prog_id", c_uint32), ("drv_prog_id", c_uint32), ("hw_prog_id", c_uint32),
-                ("skb_prog_id", c_uint32), ("attach_mode", c_uint8)]
+    _fields_ = [
+        ("sz", c_size_t),
+        ("prog_id", c_uint32),
+        ("drv_prog_id", c_uint32),
+        ("hw_prog_id", c_uint32),
+        ("skb_prog_id", c_uint32),
+        ("attach_mode", c_uint8),
+    ]
 
 
 class _ProgramInfo(ctypes.Structure):
-    _fields_ = [("type", c_uint32), ("id", c_uint32), ("tag", c_uint8 * 8), ("jited_len", c_uint32),
-                ("xlated_len", c_uint32), ("jited", c_uint64), ("xlated", c_uint64), ("load_time", c_uint64),
-                ("uid", c_uint32), ("nr_map_ids", c_uint32), ("map_ids", c_uint64), ("name", c_char * 16)]
+    _fields_ = [
+        ("type", c_uint32),
+        ("id", c_uint32),
+        ("tag", c_uint8 * 8),
+        ("jited_len", c_uint32),
+        ("xlated_len", c_uint32),
+        ("jited", c_uint64),
+        ("xlated", c_uint64),
+        ("load_time", c_uint64),
+        ("uid", c_uint32),
+        ("nr_map_ids", c_uint32),
+        ("map_ids", c_uint64),
+        ("name", c_char * 16),
+    ]
 
 
 class _MapInfo(ctypes.Structure):
-    _fields_ = [("type", c_uint32), ("id", c_uint32), ("key_size", c_uint32), ("value_size", c_uint32),
-                ("max_entries", c_uint32), ("map_flags", c_uint32), ("name", c_char * 16)]
+    _fields_ = [
+        ("type", c_uint32),
+        ("id", c_uint32),
+        ("key_size", c_uint32),
+        ("value_size", c_uint32),
+        ("max_entries", c_uint32),
+        ("map_flags", c_uint32),
+        ("name", c_char * 16),
+    ]
 
 
 class _LinkInfo(ctypes.Structure):
-    _fields_ = [("type", c_uint32), ("id", c_uint32), ("prog_id", c_uint32), ("pad", c_uint32),
-                ("ifindex", c_uint32), ("rest", c_uint32 * 3)]
+    _fields_ = [
+        ("type", c_uint32),
+        ("id", c_uint32),
+        ("prog_id", c_uint32),
+        ("pad", c_uint32),
+        ("ifindex", c_uint32),
+        ("rest", c_uint32 * 3),
+    ]
 
 
 _PRINT = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
@@ -170,8 +227,12 @@ def lib() -> ctypes.CDLL:
     except OSError as error:
         raise BpfError(f"open {NAME} (Debian package libbpf1)", errno.ENOENT) from error
     loaded.libbpf_set_print(_recorder)
-    for name in ("bpf_object__open_file", "bpf_object__find_map_by_name", "bpf_object__next_program",
-                 "bpf_object__next_map"):
+    for name in (
+        "bpf_object__open_file",
+        "bpf_object__find_map_by_name",
+        "bpf_object__next_program",
+        "bpf_object__next_map",
+    ):
         getattr(loaded, name).restype = c_void_p
     for name in ("bpf_program__name", "bpf_map__name"):
         getattr(loaded, name).restype = c_char_p
@@ -277,13 +338,14 @@ def program_maps(fd: int) -> set[int]:
     """Ids of the maps that a program uses."""
     ids = (c_uint32 * 64)()
     info = _ProgramInfo(nr_map_ids=len(ids), map_ids=ctypes.addressof(ids))
-    return set(ids[:_info(fd, info).nr_map_ids])
+    return set(ids[: _info(fd, info).nr_map_ids])
 
 
 def map_info(fd: int) -> MapInfo:
     info = _info(fd, _MapInfo())
-    return MapInfo(info.id, info.type, info.key_size, info.value_size, info.max_entries, info.map_flags,
-                   info.name.decode())
+    return MapInfo(
+        info.id, info.type, info.key_size, info.value_size, info.max_entries, info.map_flags, info.name.decode()
+    )
 
 
 def link_info(fd: int) -> LinkInfo:
@@ -312,8 +374,12 @@ def map_by_id(id_: int) -> int | None:
 
 def create_map(kind: int, name: str, key_size: int, value_size: int, entries: int) -> int:
     """Descriptor of a new map; `name` of at most 15 characters."""
-    return checked(f"create map {name} of {entries} entries", lib().bpf_map_create(
-        c_int(kind), c_char_p(name.encode()), c_uint32(key_size), c_uint32(value_size), c_uint32(entries), None))
+    return checked(
+        f"create map {name} of {entries} entries",
+        lib().bpf_map_create(
+            c_int(kind), c_char_p(name.encode()), c_uint32(key_size), c_uint32(value_size), c_uint32(entries), None
+        ),
+    )
 
 
 def possible_cpus() -> int:
@@ -339,8 +405,17 @@ def query_xdp(ifindex: int) -> XdpState:
     return XdpState(native_id=opts.drv_prog_id, generic_id=opts.skb_prog_id)
 
 
-def test_run(program: int, data: bytes = b"", context: bytes = b"", *, repeat: int = 1, flags: int = 0,
-             room: int = 1 << 16, context_room: int = 0, batch: int = 0) -> TestResult:
+def test_run(
+    program: int,
+    data: bytes = b"",
+    context: bytes = b"",
+    *,
+    repeat: int = 1,
+    flags: int = 0,
+    room: int = 1 << 16,
+    context_room: int = 0,
+    batch: int = 0,
+) -> TestResult:
     """BPF_PROG_TEST_RUN: the program's code and what it made of a packet. `room`: bytes for the packet that comes back.
 
     `flags` TEST_LIVE_FRAMES really sends (XDP only, nothing comes back); `context` is the program type's struct.
@@ -350,20 +425,29 @@ def test_run(program: int, data: bytes = b"", context: bytes = b"", *, repeat: i
     context_in = ctypes.create_string_buffer(context, len(context)) if context else None
     live = bool(flags & TEST_LIVE_FRAMES)
     opts = _TestOpts(
-        sz=ctypes.sizeof(_TestOpts), data_in=ctypes.cast(source, c_void_p) if source else None, data_size_in=len(data),
-        data_out=None if live else ctypes.cast(out, c_void_p), data_size_out=0 if live else room,
-        ctx_in=ctypes.cast(context_in, c_void_p) if context_in else None, ctx_size_in=len(context),
+        sz=ctypes.sizeof(_TestOpts),
+        data_in=ctypes.cast(source, c_void_p) if source else None,
+        data_size_in=len(data),
+        data_out=None if live else ctypes.cast(out, c_void_p),
+        data_size_out=0 if live else room,
+        ctx_in=ctypes.cast(context_in, c_void_p) if context_in else None,
+        ctx_size_in=len(context),
         ctx_out=None if live or not context else ctypes.cast(context_out, c_void_p),
-        ctx_size_out=0 if live or not context else len(context_out), repeat=repeat, flags=flags, batch_size=batch)
+        ctx_size_out=0 if live or not context else len(context_out),
+        repeat=repeat,
+        flags=flags,
+        batch_size=batch,
+    )
     checked("test-run program", lib().bpf_prog_test_run_opts(program, byref(opts)))
-    return TestResult(code=opts.retval, data=out.raw[:opts.data_size_out] if not live else b"",
-                      context=context_out.raw[:opts.ctx_size_out] if context and not live else b"",
-                      duration=opts.duration)
+    return TestResult(
+        code=opts.retval,
+        data=out.raw[: opts.data_size_out] if not live else b"",
+        context=context_out.raw[: opts.ctx_size_out] if context and not live else b"",
+        duration=opts.duration,
+    )
 
 
 def _info(fd: int, info: Any) -> Any:
     size = c_uint32(ctypes.sizeof(info))
     checked("read the description of an object", lib().bpf_obj_get_info_by_fd(fd, byref(info), byref(size)))
     return info
-
-

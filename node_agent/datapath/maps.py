@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol, Self
@@ -46,11 +47,15 @@ class Maps(Protocol):
 
 
 class HostMaps:
-    """The maps pinned in folder `pins` (HostPlaces.maps). Raises BpfError, Permanent (absent, or of another shape)."""
+    """The maps pinned in folder `pins` (HostPlaces.maps), opened as they are needed. Any thread may call.
+
+    Raises BpfError, Permanent (a map is absent, or of another shape).
+    """
 
     def __init__(self, pins: Path) -> None:
         self._pins = pins
         self._fds: dict[str, int] = {}
+        self._opening = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -69,8 +74,10 @@ class HostMaps:
             return dict(_entries(fd, spec.key_size, spec.value_size))
         cpus = libbpf.possible_cpus()
         form = struct.Struct(f"={cpus}Q")
-        return {key: struct.pack("=Q", sum(form.unpack(value)) & (1 << 64) - 1)
-                for key, value in _entries(fd, spec.key_size, form.size)}
+        return {
+            key: struct.pack("=Q", sum(form.unpack(value)) & (1 << 64) - 1)
+            for key, value in _entries(fd, spec.key_size, form.size)
+        }
 
     def put(self, name: str, rows: Rows) -> None:
         """Write the entries; others stay. A full map raises BpfError E2BIG."""
@@ -79,7 +86,7 @@ class HostMaps:
         _sized(name, rows.values(), spec.value_size)
         items = list(rows.items())
         for at in range(0, len(items), BATCH):
-            part = items[at:at + BATCH]
+            part = items[at : at + BATCH]
             try:
                 _put(fd, part)
             except BpfError as error:
@@ -159,17 +166,21 @@ class HostMaps:
 
     def _open(self, name: str) -> tuple[int, MapSpec]:
         spec = MAPS[name]
-        if name not in self._fds:
-            fd = libbpf.get(self._pins / name)
-            if fd is None:
-                raise Permanent(f"open map {name}: nothing is pinned at {self._pins / name}; is the agent running?")
-            try:
-                _check(name, spec, libbpf.map_info(fd))
-            except BaseException:
-                os.close(fd)
-                raise
-            self._fds[name] = fd
-        return self._fds[name], spec
+        with self._opening:
+            if name not in self._fds:
+                self._fds[name] = self._opened(name, spec)
+            return self._fds[name], spec
+
+    def _opened(self, name: str, spec: MapSpec) -> int:
+        fd = libbpf.get(self._pins / name)
+        if fd is None:
+            raise Permanent(f"open map {name}: nothing is pinned at {self._pins / name}; is the agent running?")
+        try:
+            _check(name, spec, libbpf.map_info(fd))
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
 
 
 class _Inner:
@@ -201,12 +212,21 @@ def counted_events(rows: Rows) -> dict[Counter, int]:
 
 
 def _check(name: str, spec: MapSpec, found: libbpf.MapInfo) -> None:
-    wrong = [f"{what} {have} instead of {want}" for what, have, want in (
-        ("type", found.type, spec.type), ("key size", found.key_size, spec.key_size),
-        ("value size", found.value_size, spec.value_size), ("flags", found.flags, spec.flags)) if have != want]
+    wrong = [
+        f"{what} {have} instead of {want}"
+        for what, have, want in (
+            ("type", found.type, spec.type),
+            ("key size", found.key_size, spec.key_size),
+            ("value size", found.value_size, spec.value_size),
+            ("flags", found.flags, spec.flags),
+        )
+        if have != want
+    ]
     if wrong:
-        raise Permanent(f"open map {name}: it has another shape than these programs: {', '.join(wrong)}; "
-                        "it was made by another version")
+        raise Permanent(
+            f"open map {name}: it has another shape than these programs: {', '.join(wrong)}; "
+            "it was made by another version"
+        )
 
 
 def _sized(name: str, parts: Iterable[bytes], size: int) -> None:
@@ -259,7 +279,7 @@ def _delete(fd: int, keys: list[bytes]) -> None:
     at = 0
     while len(keys) - at > 1:
         try:
-            done = elements.delete_batch(fd, b"".join(keys[at:at + BATCH]), len(keys[at:at + BATCH]))
+            done = elements.delete_batch(fd, b"".join(keys[at : at + BATCH]), len(keys[at : at + BATCH]))
         except BpfError as error:
             if error.code not in _NO_BATCH:
                 raise

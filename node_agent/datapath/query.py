@@ -27,8 +27,9 @@ def asked_flow(vni: int, address: str, mark: int) -> FlowKey:
 def question(vni: int, address: str, asker: str, mark: int) -> bytes:
     """VXLAN header, inner Ethernet with the asking host's address in it, and an empty inner UDP packet."""
     host, own = ipaddress.IPv4Address(asker).packed, ipaddress.IPv4Address(address).packed
-    vxlan = struct.pack(">BBBBI", _VXLAN_HAS_VNI, Limit.WIRE_VERSION << 6 | WireType.QUERY << 3, WireBit.ASK_ONLY,
-                        _HOP << 4, vni << 8)
+    vxlan = struct.pack(
+        ">BBBBI", _VXLAN_HAS_VNI, Limit.WIRE_VERSION << 6 | WireType.QUERY << 3, WireBit.ASK_ONLY, _HOP << 4, vni << 8
+    )
     ethernet = struct.pack(">H4s6xH", 0, host, _ETHERTYPE_IPV4)
     ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 28, 0, 0x4000, 64, UDP, 0, own, own)
     checked = ip[:10] + _checksum(ip).to_bytes(2, "big") + ip[12:]

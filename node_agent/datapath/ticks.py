@@ -43,8 +43,13 @@ def verified(clock: Path) -> Ticks:
         return check(coarse_hz(), lambda: libbpf.test_run(program, _FRAME).code)
 
 
-def check(hz: int, read: Callable[[], int], *, now: Callable[[], float] = time.monotonic,
-          wait: Callable[[float], None] = time.sleep) -> Ticks:
+def check(
+    hz: int,
+    read: Callable[[], int],
+    *,
+    now: Callable[[], float] = time.monotonic,
+    wait: Callable[[float], None] = time.sleep,
+) -> Ticks:
     """`hz`, unless the ticks that pass during a wait contradict it. Raises Permanent."""
     before, first, after = now(), read(), now()
     wait(_WAIT)
@@ -53,6 +58,8 @@ def check(hz: int, read: Callable[[], int], *, now: Callable[[], float] = time.m
     # The readings lie somewhere inside the two calls, each up to one tick late: bounds, however busy the machine is.
     slowest, fastest = (passed - 1) / (ended - before), (passed + 1) / (begun - after)
     if not slowest * 0.98 <= hz <= fastest * 1.02:
-        raise Permanent(f"find length of a tick: the coarse clock says {hz} a second, "
-                        f"the programs' clock {slowest:.0f} to {fastest:.0f}")
+        raise Permanent(
+            f"find length of a tick: the coarse clock says {hz} a second, "
+            f"the programs' clock {slowest:.0f} to {fastest:.0f}"
+        )
     return Ticks(hz)

@@ -20,6 +20,8 @@ UPLINK = "uplink0"
 GRO_DEVICE, GRO_VNI, TUNNEL_PORT = "mzgro0", 16777215, 4789
 NAME_MOST = 15  # characters of an interface name
 SYSCTLS = {"net/ipv4/conf/all/rp_filter": "0", "net/ipv4/conf/default/rp_filter": "0", "net/ipv4/ip_forward": "0"}
+# A veth leaves checksums to its peer, by a note on the packet that native XDP on that peer loses.
+_CHECKSUM = "tx-checksum-ip-generic"
 # XDP may ask the kernel for a third host's neighbour entry only on a device that forwards. Nothing else does, so the
 # one way a packet could take is back out of the uplink.
 UPLINK_SYSCTLS = {f"net/ipv4/conf/{UPLINK}/forwarding": "1"}
@@ -27,22 +29,25 @@ UPLINK_SYSCTLS = {f"net/ipv4/conf/{UPLINK}/forwarding": "1"}
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """`address`: underlay "address/length"; `mtu`: of the uplink, bytes."""
+    """`address`: underlay "address/length"; `mtu`: of the uplink, bytes; `native`: its XDP program is to run natively."""
 
     name: str
     address: str
     mtu: int = 1500
+    native: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observed:
-    """`identity`: inode of the namespace. `problems`: what differs from a working host, one sentence each."""
+    """`identity`: inode of the namespace. `native`: native XDP gets to see whole checksums here. `problems`: what
+    differs from a working host, one sentence each."""
 
     name: str
     netns: str
     identity: int
     address: str
     mtu: int
+    native: bool
     problems: tuple[str, ...]
 
 
@@ -67,7 +72,7 @@ def make(places: StackPlaces, spec: Spec) -> Observed:
         net.ensure_vxlan(GRO_DEVICE, GRO_VNI, TUNNEL_PORT)
         with links.opened(underlay) as there:
             # A port without GRO has no NAPI, and drops frames that XDP redirects into it, silently.
-            features.ensure(there, port, features.GRO)
+            features.ensure(there, port, {**features.GRO, _CHECKSUM: not spec.native})
             there.ensure(port, master=fabric.BRIDGE, up=True)
         net.ensure(UPLINK, up=True)
         net.ensure(GRO_DEVICE, up=True)
@@ -101,6 +106,7 @@ def inspect(places: StackPlaces, name: str) -> Observed | None:
         identity=identity,
         address=" ".join(addresses),
         mtu=uplink.mtu if uplink else 0,
+        native=_native(places, name),
         problems=tuple(problems),
     )
 
@@ -145,6 +151,14 @@ def _uplink_problems(net: links.Links, uplink: links.Link | None) -> list[str]:
     if gro is None or gro.kind != "vxlan" or not gro.up:
         problems.append(f"{GRO_DEVICE}: missing or down")
     return problems
+
+
+def _native(places: StackPlaces, name: str) -> bool:
+    underlay = places.netns_path(fabric.NAME)
+    if not netns.exists(underlay):
+        return False
+    with links.opened(underlay) as net:
+        return net.get(port_name(name)) is not None and not features.read(net, port_name(name)).get(_CHECKSUM, False)
 
 
 def _port_problems(places: StackPlaces, name: str) -> list[str]:

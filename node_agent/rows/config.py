@@ -22,18 +22,32 @@ def config_rows(config: AgentConfig, ticks: Callable[[float], int], uplink: int,
     Raises Invalid when there are more underlay prefixes than the row holds.
     """
     if len(config.underlay_prefixes) > Limit.UNDERLAY_PREFIXES:
-        raise Invalid([f"underlay_prefixes: {len(config.underlay_prefixes)} of them, the programs know at most "
-                       f"{int(Limit.UNDERLAY_PREFIXES)}"])
+        raise Invalid(
+            [
+                f"underlay_prefixes: {len(config.underlay_prefixes)} of them, the programs know at most "
+                f"{int(Limit.UNDERLAY_PREFIXES)}"
+            ]
+        )
     prefixes = [_prefix(text) for text in config.underlay_prefixes]
     prefixes += [Prefix()] * (Limit.UNDERLAY_PREFIXES - len(prefixes))
     timers = config.timers
     value = Config(
-        self=number(config.address), uplink=uplink, flags=ConfigFlag.XDP_REDIRECT if redirect else 0,
-        hop_limit=HOP_LIMIT, fresh=ticks(timers.fresh), idle_tcp=ticks(timers.idle_tcp),
-        idle_closed=ticks(timers.idle_closed), idle_udp=ticks(timers.idle_udp),
-        idle_icmp=ticks(timers.idle_icmp), pending=ticks(timers.pending), negative=ticks(timers.negative),
-        pending_packets=PENDING_PACKETS, pending_bytes=PENDING_BYTES, fragment=ticks(FRAGMENT),
-        underlay=tuple(prefixes))
+        self=number(config.address),
+        uplink=uplink,
+        flags=ConfigFlag.XDP_REDIRECT if redirect else 0,
+        hop_limit=HOP_LIMIT,
+        fresh=ticks(timers.fresh),
+        idle_tcp=ticks(timers.idle_tcp),
+        idle_closed=ticks(timers.idle_closed),
+        idle_udp=ticks(timers.idle_udp),
+        idle_icmp=ticks(timers.idle_icmp),
+        pending=ticks(timers.pending),
+        negative=ticks(timers.negative),
+        pending_packets=PENDING_PACKETS,
+        pending_bytes=PENDING_BYTES,
+        fragment=ticks(FRAGMENT),
+        underlay=tuple(prefixes),
+    )
     return {"config": {KEY: value.pack()}}
 
 

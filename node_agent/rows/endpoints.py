@@ -12,8 +12,9 @@ def endpoint_rows(endpoint: NetworkEndpoint, subnet: Subnet, vni: int) -> MapIma
     """The bouncer's row: only for an endpoint that some host holds, and that nobody is removing."""
     if not vni or not endpoint.status.host or endpoint.meta.deleting:
         return {}
-    value = EndpointRow(host=number(endpoint.status.host_address), subnet=network(subnet.spec.cidr)[0],
-                        tag=endpoint.tag)
+    value = EndpointRow(
+        host=number(endpoint.status.host_address), subnet=network(subnet.spec.cidr)[0], tag=endpoint.tag
+    )
     return row("endpoints", EndpointKey(vni=vni, addr=mapped(endpoint.spec.address)), value)
 
 
@@ -24,9 +25,22 @@ def local_rows(endpoint: NetworkEndpoint, subnet: Subnet, vni: int, *, slot: int
     address, base = mapped(endpoint.spec.address), network(subnet.spec.cidr)[0]
     mac = mac_bytes(endpoint_mac(vni, endpoint.spec.address))
     return {
-        **row("locals", EndpointKey(vni=vni, addr=address),
-              LocalRow(ifindex=ifindex, slot=slot, subnet=base, mac=mac, tag=endpoint.tag)),
-        **row("ports", PortKey(ifindex=ifindex),
-              PortRow(vni=vni, slot=slot, addr=address, subnet=base, gateway=number(gateway(subnet.spec.cidr)),
-                      mac=mac, tag=endpoint.tag)),
+        **row(
+            "locals",
+            EndpointKey(vni=vni, addr=address),
+            LocalRow(ifindex=ifindex, slot=slot, subnet=base, mac=mac, tag=endpoint.tag),
+        ),
+        **row(
+            "ports",
+            PortKey(ifindex=ifindex),
+            PortRow(
+                vni=vni,
+                slot=slot,
+                addr=address,
+                subnet=base,
+                gateway=number(gateway(subnet.spec.cidr)),
+                mac=mac,
+                tag=endpoint.tag,
+            ),
+        ),
     }

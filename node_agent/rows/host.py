@@ -69,8 +69,14 @@ class Desired:
     def __init__(self, world: World) -> None:
         self._vpcs, self._subnets = dict(world.vpcs), dict(world.subnets)
         self._endpoints, self._links = dict(world.endpoints), dict(world.links)
-        self.world = replace(world, vpcs=self._vpcs, subnets=self._subnets, endpoints=self._endpoints,
-                             links=self._links, slots=slot_table.assign(world.slots, local_vnis(world)))
+        self.world = replace(
+            world,
+            vpcs=self._vpcs,
+            subnets=self._subnets,
+            endpoints=self._endpoints,
+            links=self._links,
+            slots=slot_table.assign(world.slots, local_vnis(world)),
+        )
         self._below: dict[Key, set[Key]] = {}
         children: list[Subnet | NetworkEndpoint] = [*self._subnets.values(), *self._endpoints.values()]
         for obj in children:
@@ -163,8 +169,10 @@ class Desired:
         moved = {vni for vni in {*old, *new} if old.get(vni) != new.get(vni)}
         names = {name for name, vpc in self._vpcs.items() if vpc.status.vni in moved}
         return {(VPC, name) for name in names} | {
-            (ENDPOINT, name) for name in self._links
-            if name in self._endpoints and self._endpoints[name].spec.vpc in names}
+            (ENDPOINT, name)
+            for name in self._links
+            if name in self._endpoints and self._endpoints[name].spec.vpc in names
+        }
 
     def _above(self, key: Key) -> set[Key]:
         """The subnet of an endpoint held here: its row exists because of it."""
@@ -192,8 +200,11 @@ _NONE: tuple[object, ...] = ()
 
 
 def _keys(world: World) -> list[Key]:
-    return ([(VPC, name) for name in world.vpcs] + [(SUBNET, name) for name in world.subnets]
-            + [(ENDPOINT, name) for name in world.endpoints])
+    return (
+        [(VPC, name) for name in world.vpcs]
+        + [(SUBNET, name) for name in world.subnets]
+        + [(ENDPOINT, name) for name in world.endpoints]
+    )
 
 
 def _parent(obj: Subnet | NetworkEndpoint) -> Key:
@@ -224,8 +235,11 @@ def _rows(world: World, key: Key) -> MapImage:
     kind, name = key
     if kind == VPC:
         vpc = world.vpcs.get(name)
-        return {} if vpc is None else vpc_rows(vpc, world.host, slot=world.slots.get(vpc.status.vni, 0),
-                                               listed=key in world.listed)
+        return (
+            {}
+            if vpc is None
+            else vpc_rows(vpc, world.host, slot=world.slots.get(vpc.status.vni, 0), listed=key in world.listed)
+        )
     if kind == SUBNET:
         subnet = world.subnets.get(name)
         vpc = world.vpcs.get(subnet.spec.vpc) if subnet else None

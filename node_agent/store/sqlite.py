@@ -40,8 +40,9 @@ class SqliteStore:
     the file vanished (it is used again once it is back, possibly another one) or the disk is full.
     """
 
-    def __init__(self, path: Path | str, *, create: bool = True, busy: float = BUSY_SECONDS,
-                 history: int = HISTORY) -> None:
+    def __init__(
+        self, path: Path | str, *, create: bool = True, busy: float = BUSY_SECONDS, history: int = HISTORY
+    ) -> None:
         self._db = Database(Path(path), create=create, busy=busy)
         self._history = history
 
@@ -53,8 +54,9 @@ class SqliteStore:
             if _find(db, type(obj), obj.name):
                 raise AlreadyExists(f"create {obj.kind} {obj.name}: it exists")
             made = _with(obj, meta=dataclasses.replace(fresh, resource_version=_next_revision(db)))
-            db.execute(f"INSERT INTO objects (kind, {COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                       (obj.kind, *_to_row(made)))
+            db.execute(
+                f"INSERT INTO objects (kind, {COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (obj.kind, *_to_row(made))
+            )
             return made
 
         return self._db.write(f"create {obj.kind} {obj.name}", body)
@@ -74,8 +76,9 @@ class SqliteStore:
     def put_spec(self, cls: type[T], name: str, spec: Any, *, resource_version: int | None = None) -> T:
         return self._put(cls, name, "spec", spec, None, resource_version)
 
-    def put_status(self, cls: type[T], name: str, status: Any, *, uid: str | None = None,
-                   resource_version: int | None = None) -> T:
+    def put_status(
+        self, cls: type[T], name: str, status: Any, *, uid: str | None = None, resource_version: int | None = None
+    ) -> T:
         return self._put(cls, name, "status", status, uid, resource_version)
 
     def _put(self, cls: type[T], name: str, part: str, value: Any, uid: str | None, version: int | None) -> T:
@@ -91,10 +94,13 @@ class SqliteStore:
             _check_same(what, old.meta, uid, version)
             if canonical(getattr(old, part)) == text:
                 return old
-            meta = dataclasses.replace(old.meta, resource_version=_next_revision(db),
-                                       generation=old.meta.generation + (part == "spec"))
-            db.execute(f"UPDATE objects SET {part} = ?, resource_version = ?, generation = ? "
-                       "WHERE kind = ? AND name = ?", (text, meta.resource_version, meta.generation, cls.kind, name))
+            meta = dataclasses.replace(
+                old.meta, resource_version=_next_revision(db), generation=old.meta.generation + (part == "spec")
+            )
+            db.execute(
+                f"UPDATE objects SET {part} = ?, resource_version = ?, generation = ? WHERE kind = ? AND name = ?",
+                (text, meta.resource_version, meta.generation, cls.kind, name),
+            )
             return _with(old, meta=meta, **{part: value})
 
         return self._db.write(what, body)
@@ -111,8 +117,10 @@ class SqliteStore:
             if not meta.finalizers:
                 self._remove(db, cls, name)
             elif not meta.deleting:
-                db.execute("UPDATE objects SET deleting = 1, resource_version = ? WHERE kind = ? AND name = ?",
-                           (_next_revision(db), cls.kind, name))
+                db.execute(
+                    "UPDATE objects SET deleting = 1, resource_version = ? WHERE kind = ? AND name = ?",
+                    (_next_revision(db), cls.kind, name),
+                )
 
         self._db.write(what, body)
 
@@ -128,8 +136,10 @@ class SqliteStore:
             if meta.deleting and not rest:
                 self._remove(db, cls, name)
             else:
-                db.execute("UPDATE objects SET finalizers = ?, resource_version = ? WHERE kind = ? AND name = ?",
-                           (json.dumps(rest), _next_revision(db), cls.kind, name))
+                db.execute(
+                    "UPDATE objects SET finalizers = ?, resource_version = ? WHERE kind = ? AND name = ?",
+                    (json.dumps(rest), _next_revision(db), cls.kind, name),
+                )
 
         self._db.write(f"drop finalizer of {cls.kind} {name}", body)
 
@@ -144,8 +154,9 @@ class SqliteStore:
     def _remove(self, db: sqlite3.Connection, cls: type[T], name: str) -> None:
         db.execute("DELETE FROM objects WHERE kind = ? AND name = ?", (cls.kind, name))
         db.execute("INSERT INTO gone VALUES (?, ?, ?)", (_next_revision(db), cls.kind, name))
-        row = db.execute("SELECT revision FROM gone ORDER BY revision DESC LIMIT 1 OFFSET ?",
-                         (self._history,)).fetchone()
+        row = db.execute(
+            "SELECT revision FROM gone ORDER BY revision DESC LIMIT 1 OFFSET ?", (self._history,)
+        ).fetchone()
         if row:
             db.execute("DELETE FROM gone WHERE revision <= ?", row)
             db.execute("UPDATE counters SET value = ? WHERE name = 'floor'", row)
@@ -164,8 +175,16 @@ def _next_revision(db: sqlite3.Connection) -> int:
 def _to_row(obj: Object) -> tuple[Any, ...]:
     """The columns COLUMNS of an object."""
     meta = obj.meta
-    return (obj.name, meta.uid, meta.resource_version, meta.generation, int(meta.deleting),
-            json.dumps(list(meta.finalizers)), canonical(obj.spec), canonical(obj.status))
+    return (
+        obj.name,
+        meta.uid,
+        meta.resource_version,
+        meta.generation,
+        int(meta.deleting),
+        json.dumps(list(meta.finalizers)),
+        canonical(obj.spec),
+        canonical(obj.status),
+    )
 
 
 def _with(obj: T, **changes: Any) -> T:

@@ -32,11 +32,20 @@ COLUMNS = "name, uid, resource_version, generation, deleting, finalizers, spec, 
 def from_row(cls: type[T], row: Sequence[Any]) -> T:
     """The object in a row of COLUMNS. Raises Invalid where another program wrote what this one does not know."""
     name, uid, version, generation, deleting, finalizers, spec, status = row
-    meta = Meta(uid=uid, resource_version=version, generation=generation, deleting=bool(deleting),
-                finalizers=tuple(json.loads(finalizers)))
+    meta = Meta(
+        uid=uid,
+        resource_version=version,
+        generation=generation,
+        deleting=bool(deleting),
+        finalizers=tuple(json.loads(finalizers)),
+    )
     build: Any = cls
-    made: T = build(name=name, spec=decode_part(cls, "spec", json.loads(spec)),
-                    status=decode_part(cls, "status", json.loads(status)), meta=meta)
+    made: T = build(
+        name=name,
+        spec=decode_part(cls, "spec", json.loads(spec)),
+        status=decode_part(cls, "status", json.loads(status)),
+        meta=meta,
+    )
     return made
 
 
@@ -103,27 +112,34 @@ class SqliteWatch:
         left, puts = [], []
         exists = set()
         matching = f"CASE WHEN {self._condition} THEN 1 ELSE 0 END"
-        changed = db.execute(f"SELECT {matching}, {COLUMNS} FROM objects WHERE kind = ? AND resource_version > ? "
-                             "ORDER BY resource_version", (*self._values, self._cls.kind, revision))
+        changed = db.execute(
+            f"SELECT {matching}, {COLUMNS} FROM objects WHERE kind = ? AND resource_version > ? "
+            "ORDER BY resource_version",
+            (*self._values, self._cls.kind, revision),
+        )
         for matches, *row in changed:
             exists.add(row[0])
             if matches:
                 puts.append(Event("put", from_row(self._cls, row)))
             else:
                 left.append(row[0])
-        deleted = db.execute("SELECT name FROM gone WHERE revision > ? AND kind = ? ORDER BY revision",
-                             (revision, self._cls.kind))
+        deleted = db.execute(
+            "SELECT name FROM gone WHERE revision > ? AND kind = ? ORDER BY revision", (revision, self._cls.kind)
+        )
         left += [name for (name,) in deleted if name not in exists]
         return self._gone(left) + puts
 
     def _compare(self, db: sqlite3.Connection) -> list[Event]:
         """The difference between everything that matches and everything known."""
-        rows = db.execute(f"SELECT {COLUMNS} FROM objects WHERE kind = ? AND {self._condition} "
-                          "ORDER BY resource_version", (self._cls.kind, *self._values))
+        rows = db.execute(
+            f"SELECT {COLUMNS} FROM objects WHERE kind = ? AND {self._condition} ORDER BY resource_version",
+            (self._cls.kind, *self._values),
+        )
         found = [from_row(self._cls, row) for row in rows]
         names = {obj.name for obj in found}
-        return (self._gone([name for name in self._known if name not in names])
-                + [Event("put", obj) for obj in found if obj != self._known.get(obj.name)])
+        return self._gone([name for name in self._known if name not in names]) + [
+            Event("put", obj) for obj in found if obj != self._known.get(obj.name)
+        ]
 
     def _gone(self, names: list[str]) -> list[Event]:
         return [Event("gone", self._known[name]) for name in dict.fromkeys(names) if name in self._known]

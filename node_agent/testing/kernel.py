@@ -62,8 +62,10 @@ class FakeKernel:
 
     def programs(self) -> tuple[ProgramStatus, ...]:
         modes = {"xdp": self.mode, "tc": "tc"}
-        return tuple(ProgramStatus(device="uplink0", hook=hook, mode=modes[hook], tag=name)
-                     for hook, name in sorted(self.hooks.items()))
+        return tuple(
+            ProgramStatus(device="uplink0", hook=hook, mode=modes[hook], tag=name)
+            for hook, name in sorted(self.hooks.items())
+        )
 
     def endpoint_links(self) -> dict[str, int]:
         return dict(self.indexes)
@@ -100,9 +102,11 @@ class FakeKernel:
     def __str__(self) -> str:
         lines = [f"uplink0 {'down' if self.down else 'up'}"]
         lines += [f"uplink0 {hook}: {name}" for hook, name in sorted(self.hooks.items())]
-        lines += [f"{veth} #{self.indexes[veth]} {self.endpoint_hooks.get(veth, 'no program')}: {device.interface} "
-                  f"{device.address} {device.mac} mtu {device.mtu} in {device.netns}"
-                  for veth, device in sorted(self.devices.items())]
+        lines += [
+            f"{veth} #{self.indexes[veth]} {self.endpoint_hooks.get(veth, 'no program')}: {device.interface} "
+            f"{device.address} {device.mac} mtu {device.mtu} in {device.netns}"
+            for veth, device in sorted(self.devices.items())
+        ]
         return "\n".join(lines)
 
     def _step(self, text: str) -> None:

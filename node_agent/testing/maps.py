@@ -91,10 +91,16 @@ class FakeMaps:
         return {name: dict(self.rows[name]) for name in written if self.rows[name]}
 
     def __str__(self) -> str:
-        lines = [f"{name}: {_text(MAPS[name].key, key)} -> {_text(MAPS[name].value, value)}"
-                 for name, rows in sorted(self.rows.items()) for key, value in sorted(rows.items())]
-        lines += [f"flows {slot}: {_text(FlowKey, key)} -> {_text(FlowEntry, value)}"
-                  for slot, rows in sorted(self.flows.items()) for key, value in sorted(rows.items())]
+        lines = [
+            f"{name}: {_text(MAPS[name].key, key)} -> {_text(MAPS[name].value, value)}"
+            for name, rows in sorted(self.rows.items())
+            for key, value in sorted(rows.items())
+        ]
+        lines += [
+            f"flows {slot}: {_text(FlowKey, key)} -> {_text(FlowEntry, value)}"
+            for slot, rows in sorted(self.flows.items())
+            for key, value in sorted(rows.items())
+        ]
         return "\n".join(lines) or "(empty)"
 
     def _step(self, text: str) -> None:

@@ -23,13 +23,12 @@ T = TypeVar("T", bound=Object)
 
 class FakeStore:
     """`fail`: errors to raise, one per verb or poll, before anything else happens; tests fill it.
-
-    `writes` counts what was really written.
+    None in it lets one pass. `writes` counts what was really written.
     """
 
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str], Object] = {}
-        self.fail: list[MizarError] = []
+        self.fail: list[MizarError | None] = []
         self.revision = 0
         self._made = 0
         self._changed = threading.Condition(threading.RLock())
@@ -58,14 +57,18 @@ class FakeStore:
     def list(self, cls: type[T], where: Where | None = None) -> Sequence[T]:
         with self._verb():
             chosen = selector(cls, where)
-            return [cast(T, obj) for (kind, _), obj in sorted(self.objects.items())
-                    if kind == cls.kind and chosen.matches(obj)]
+            return [
+                cast(T, obj)
+                for (kind, _), obj in sorted(self.objects.items())
+                if kind == cls.kind and chosen.matches(obj)
+            ]
 
     def put_spec(self, cls: type[T], name: str, spec: Any, *, resource_version: int | None = None) -> T:
         return self._put(cls, name, "spec", spec, None, resource_version)
 
-    def put_status(self, cls: type[T], name: str, status: Any, *, uid: str | None = None,
-                   resource_version: int | None = None) -> T:
+    def put_status(
+        self, cls: type[T], name: str, status: Any, *, uid: str | None = None, resource_version: int | None = None
+    ) -> T:
         return self._put(cls, name, "status", status, uid, resource_version)
 
     def _put(self, cls: type[T], name: str, part: str, value: Any, uid: str | None, version: int | None) -> T:
@@ -111,8 +114,10 @@ class FakeStore:
         """Nothing is held."""
 
     def __str__(self) -> str:
-        lines = [f"{kind:16} {name:20} v{obj.meta.resource_version}{' deleting' if obj.meta.deleting else ''} "
-                 f"{obj.status}" for (kind, name), obj in sorted(self.objects.items())]
+        lines = [
+            f"{kind:16} {name:20} v{obj.meta.resource_version}{' deleting' if obj.meta.deleting else ''} {obj.status}"
+            for (kind, name), obj in sorted(self.objects.items())
+        ]
         return "\n".join(lines) or "(empty)"
 
     def matching(self, kind: str, chosen: Selector) -> dict[str, Object]:
@@ -126,8 +131,8 @@ class FakeStore:
             self._changed.wait_for(ready, timeout)
 
     def _verb(self) -> threading.Condition:
-        if self.fail:
-            raise self.fail.pop(0)
+        if self.fail and (error := self.fail.pop(0)):
+            raise error
         return self._changed
 
     def _write(self, obj: T) -> T:

@@ -24,8 +24,13 @@ def claim(path: Path, who: str) -> None:
     store = SqliteStore(path, busy=30)
     for number in range(60):
         try:
-            store.create(Vpc(name=f"name-{number}", spec=VpcSpec(cidr="10.0.0.0/16"),
-                             status=VpcStatus(members=(SetMember(place=0, host=who, address="198.18.0.11"),))))
+            store.create(
+                Vpc(
+                    name=f"name-{number}",
+                    spec=VpcSpec(cidr="10.0.0.0/16"),
+                    status=VpcStatus(members=(SetMember(place=0, host=who, address="198.18.0.11"),)),
+                )
+            )
         except AlreadyExists:
             continue
         say(f"name-{number}")
@@ -37,8 +42,12 @@ def count(path: Path, times: str) -> None:
     while done < int(times):
         mark = store.get(Watermark, "vni")
         try:
-            store.put_status(Watermark, "vni", WatermarkStatus(value=mark.status.value + 1),
-                             resource_version=mark.meta.resource_version)
+            store.put_status(
+                Watermark,
+                "vni",
+                WatermarkStatus(value=mark.status.value + 1),
+                resource_version=mark.meta.resource_version,
+            )
         except Conflict:
             continue
         done += 1

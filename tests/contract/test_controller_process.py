@@ -50,8 +50,13 @@ def until(true: Callable[[], bool]) -> None:
 
 def fill(store: SqliteStore) -> None:
     for n in (1, 2, 3):
-        store.create(NetworkHost(name=f"host-{n}", spec=NetworkHostSpec(address=f"198.18.0.{10 + n}"),
-                                 status=NetworkHostStatus(heartbeat=time.time(), ready=True)))
+        store.create(
+            NetworkHost(
+                name=f"host-{n}",
+                spec=NetworkHostSpec(address=f"198.18.0.{10 + n}"),
+                status=NetworkHostStatus(heartbeat=time.time(), ready=True),
+            )
+        )
     store.create(Vpc(name="blue", spec=VpcSpec(cidr="10.0.0.0/16")))
 
 

@@ -31,8 +31,10 @@ def vpc(name: str = "blue", finalizers: tuple[str, ...] = ()) -> Vpc:
 
 
 def endpoint(address: str, host: str = "host-1", subnet: str = "web") -> NetworkEndpoint:
-    return NetworkEndpoint(name=f"1000-{address}", spec=NetworkEndpointSpec(
-        vpc="blue", subnet=subnet, address=address, host=host, container_id=f"c-{address}"))
+    return NetworkEndpoint(
+        name=f"1000-{address}",
+        spec=NetworkEndpointSpec(vpc="blue", subnet=subnet, address=address, host=host, container_id=f"c-{address}"),
+    )
 
 
 def seen(watch: Watch) -> list[tuple[str, str]]:
@@ -40,8 +42,14 @@ def seen(watch: Watch) -> list[tuple[str, str]]:
 
 
 def test_create_gives_identity_and_keeps_everything(store: Store) -> None:
-    made = store.create(Vpc(name="blue", spec=VpcSpec(cidr="10.0.0.0/16", set_size=5), status=STATUS,
-                            meta=Meta(uid="mine", generation=9, deleting=True, finalizers=("a", "b"))))
+    made = store.create(
+        Vpc(
+            name="blue",
+            spec=VpcSpec(cidr="10.0.0.0/16", set_size=5),
+            status=STATUS,
+            meta=Meta(uid="mine", generation=9, deleting=True, finalizers=("a", "b")),
+        )
+    )
     assert made.meta.uid not in ("", "mine")
     assert (made.meta.generation, made.meta.deleting, made.meta.finalizers) == (1, False, ("a", "b"))
     assert made.meta.resource_version > 0

@@ -20,7 +20,7 @@ from node_agent.model.objects import Object, Vpc, VpcSpec, VpcStatus, Watermark,
 from node_agent.store.base import Watch
 from node_agent.store.open import open_store
 from node_agent.store.sqlite import SqliteStore
-from node_agent.store.sqlite_file import store_files
+from node_agent.store.sqlite_file import Database, store_files
 
 ROOT = Path(__file__).parents[2]
 SPEC = VpcSpec(cidr="10.0.0.0/16")
@@ -69,7 +69,8 @@ def test_modes_of_folder_and_files(path: Path) -> None:
         store.create(Vpc(name="blue", spec=SPEC))
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
         assert {f.name: stat.S_IMODE(f.stat().st_mode) for f in path.parent.iterdir()} == {
-            f.name: 0o600 for f in store_files(path)}
+            f.name: 0o600 for f in store_files(path)
+        }
 
 
 def test_an_absent_store_is_made_only_when_asked_for(path: Path) -> None:
@@ -256,13 +257,14 @@ def test_a_closed_store_says_so(path: Path) -> None:
     store.close()
 
 
-def test_waiting_costs_next_to_nothing(path: Path) -> None:
+def test_waiting_costs_next_to_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(path) as store:
         watches = [store.watch(Vpc) for _ in range(4)]
         for number in range(50):
             store.put_status(Watermark, store.create(Watermark(name=f"m-{number}")).name, WatermarkStatus(value=1))
         for watch in watches:
             watch.poll()
+        monkeypatch.setattr(Database, "read", lambda *_: pytest.fail("an idle poll reads no table"))
         begin = time.process_time()
         for _ in range(500):
             for watch in watches:

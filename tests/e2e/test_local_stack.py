@@ -59,6 +59,7 @@ def test_second_up_changes_nothing(stack: Stack) -> None:
     before, began = stack.outputs(), time.monotonic()
     told = stack.up(preview=True)
     assert changes(told) == ["28 unchanged"]
+    assert f"stack {stack.id} is healthy: " in told
     assert time.monotonic() - began < 20  # a quiet machine takes 3 s
     assert stack.outputs() == before
 

@@ -175,19 +175,6 @@ def test_wrong_type_of_a_setting_is_refused_before_the_program(project: Project)
     assert "the program says no" not in out
 
 
-def test_refresh_always_makes_every_preview_and_up_look(project: Project) -> None:
-    """What Pulumi.yaml's `options: {refresh: always}` promises, with this engine."""
-    with (project.directory / "Pulumi.yaml").open("a") as file:
-        file.write("options: {refresh: always}\n")
-    project.ok("up", "--yes")
-    project.kept.unlink()
-    assert "+ 1 to create" in project.ok("preview")
-    assert "+ 1 created" in project.ok("up", "--yes")
-    assert "2 unchanged" in project.ok("up", "--yes")
-    project.kept.unlink()
-    assert "- 1 deleted" in project.ok("destroy", "--yes"), "only the stack itself is left to delete"
-
-
 def test_missing_environment_is_named(project: Project) -> None:
     (project.directory / "Pulumi.yaml").write_text(PROJECT.replace(str(VENV), "nowhere"))
     out = project.fails("preview")

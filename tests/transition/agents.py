@@ -65,9 +65,18 @@ class Agents:
         name = f"h{len(self.hosts)}"
         address = self.address(name)
         self.store.create(NetworkHost(name=name, spec=NetworkHostSpec(address=address)))
-        config = AgentConfig(host=name, stack_id="s", address=address, uplink="uplink0", flow_entries=1024,
-                             underlay_prefixes=("198.18.0.0/24",), store="sqlite:/none", pins="/none",
-                             socket="/none", bpf_objects="/none")
+        config = AgentConfig(
+            host=name,
+            stack_id="s",
+            address=address,
+            uplink="uplink0",
+            flow_entries=1024,
+            underlay_prefixes=("198.18.0.0/24",),
+            store="sqlite:/none",
+            pins="/none",
+            socket="/none",
+            bpf_objects="/none",
+        )
         host = Host(config, FakeMaps(), FakeKernel(), agent=None)  # type: ignore[arg-type]
         host.kernel.answer = lambda to, payload: self._answer(host, to, payload)
         self.hosts[name] = host
@@ -78,8 +87,9 @@ class Agents:
         """A new agent on the host, as after a kill; it has taken its first turn."""
         host = self.hosts[name]
         clock = Clock(self.clock, self.clock, lambda seconds: self._sleep(name, seconds))
-        host.agent = HostAgent(host.config, store or self.store, host.maps, host.kernel,
-                               Log(name, host.log, self.clock), clock)
+        host.agent = HostAgent(
+            host.config, store or self.store, host.maps, host.kernel, Log(name, host.log, self.clock), clock
+        )
         host.alive = True
         host.agent.start()
         host.agent.turn()
@@ -92,9 +102,17 @@ class Agents:
         """The VPC exists with this set; places by order."""
         if not self.store.list(Vpc, {"name": name}):
             self.store.create(Vpc(name=name, spec=VpcSpec(cidr="10.0.0.0/16")))
-        self.store.put_status(Vpc, name, VpcStatus(vni=vni, members=tuple(
-            SetMember(place=place, host=host, address=self.address(host), state=state)
-            for place, (host, state) in enumerate(members.items()))))
+        self.store.put_status(
+            Vpc,
+            name,
+            VpcStatus(
+                vni=vni,
+                members=tuple(
+                    SetMember(place=place, host=host, address=self.address(host), state=state)
+                    for place, (host, state) in enumerate(members.items())
+                ),
+            ),
+        )
 
     def subnet(self, bouncers: tuple[int, ...], name: str = "s1", cidr: str = "10.0.1.0/28", vpc: str = "blue") -> None:
         if not self.store.list(Subnet, {"name": name}):
@@ -109,8 +127,18 @@ class Agents:
                     host.agent.turn()
 
     def add(self, host: str, container: str, *, subnet: str = "s1", address: str = "", vpc: str = "blue") -> Reply:
-        return self.ask(host, Request(verb="ADD", container_id=container, netns=self.netns(host, container), vpc=vpc,
-                                      subnet=subnet, address=address, workload=container))
+        return self.ask(
+            host,
+            Request(
+                verb="ADD",
+                container_id=container,
+                netns=self.netns(host, container),
+                vpc=vpc,
+                subnet=subnet,
+                address=address,
+                workload=container,
+            ),
+        )
 
     def netns(self, host: str, container: str) -> str:
         """Path of a namespace that exists."""
@@ -137,7 +165,7 @@ class Agents:
     def _answer(self, asker: Host, to: str, payload: bytes) -> None:
         """What the programs of a bouncer and of the asking host make of an ASK-ONLY question."""
         vni = int.from_bytes(payload[4:7], "big")
-        address = str(ipaddress.IPv4Address(payload[22 + 12:22 + 16]))
+        address = str(ipaddress.IPv4Address(payload[22 + 12 : 22 + 16]))
         mark = struct.unpack(">H", payload[42:44])[0]
         bouncer = next(host for host in self.hosts.values() if host.config.address == to)
         raw = bouncer.maps.rows["endpoints"].get(EndpointKey(vni=vni, addr=mapped(address)).pack())

@@ -61,9 +61,17 @@ class World:
             self.store.create(guarded(Subnet(name=f"{name}-{number}", spec=spec_of)))
 
     def add_endpoint(self, address: str, host: str, vpc: str = "blue") -> str:
-        made = self.store.create(guarded(NetworkEndpoint(
-            name=f"{self.vpc(vpc).status.vni}-{address}", status=NetworkEndpointStatus(host=host),
-            spec=NetworkEndpointSpec(vpc=vpc, subnet=f"{vpc}-0", address=address, host=host, container_id=address))))
+        made = self.store.create(
+            guarded(
+                NetworkEndpoint(
+                    name=f"{self.vpc(vpc).status.vni}-{address}",
+                    status=NetworkEndpointStatus(host=host),
+                    spec=NetworkEndpointSpec(
+                        vpc=vpc, subnet=f"{vpc}-0", address=address, host=host, container_id=address
+                    ),
+                )
+            )
+        )
         return made.name
 
     def beat(self) -> None:
@@ -94,8 +102,9 @@ class World:
 
     def set_of(self, name: str = "blue") -> dict[int, str]:
         """Place -> host and state of each member that is not plainly active."""
-        return {place: m.host if m.state == "active" else f"{m.host} {m.state}"
-                for place, m in self.members(name).items()}
+        return {
+            place: m.host if m.state == "active" else f"{m.host} {m.state}" for place, m in self.members(name).items()
+        }
 
     def bouncers(self, name: str = "blue-0") -> tuple[int, ...]:
         return self.store.get(Subnet, name).status.bouncers

@@ -43,10 +43,12 @@ def test_an_endpoint_changes_maps_on_its_host_and_its_bouncers_only(agents: Agen
     for bouncer in ("h0", "h1"):
         assert set(after[bouncer]["endpoints"]) - set(before[bouncer]["endpoints"]) == {key}
         assert {k: v for k, v in after[bouncer].items() if k != "endpoints"} == {
-            k: v for k, v in before[bouncer].items() if k != "endpoints"}
+            k: v for k, v in before[bouncer].items() if k != "endpoints"
+        }
     assert set(after["h4"]["locals"]) - set(before["h4"]["locals"]) == {key}
     assert {k: v for k, v in after["h4"].items() if k not in ("locals", "ports")} == {
-        k: v for k, v in before["h4"].items() if k not in ("locals", "ports")}
+        k: v for k, v in before["h4"].items() if k not in ("locals", "ports")
+    }
 
 
 def test_more_hosts_change_nothing_on_those_that_stay() -> None:
@@ -101,7 +103,9 @@ def test_one_dead_bouncer_costs_a_second_and_two_are_worth_a_retry(agents: Agent
 def test_a_bouncer_adds_endpoints_of_its_own(agents: Agents) -> None:
     assert agents.add("h0", "c").code == 0
     assert [step for step in agents.hosts["h0"].maps.steps if "locals" in step or "of endpoints" in step][-2:] == [
-        "put 1 of locals", "put 1 of endpoints"]
+        "put 1 of locals",
+        "put 1 of endpoints",
+    ]
 
 
 def test_removing_leaves_nothing_anywhere(agents: Agents) -> None:
@@ -147,11 +151,17 @@ def test_a_taken_address_names_its_owner(agents: Agents) -> None:
     assert agents.add("h4", "d", address="10.0.1.5").code == 0
 
 
-@pytest.mark.parametrize(("request_", "says"), [
-    (Request(verb="ADD", container_id="c", netns="/nowhere", vpc="blue", subnet="s1"), "no network namespace"),
-    (Request(verb="ADD", container_id="c", netns="/n", vpc="red", subnet="s9"), "no VPC 'red'\nsubnet: there is no"),
-    (Request(verb="ADD", container_id="c", netns="/n", vpc="red", subnet="s1"), "belongs to VPC blue"),
-])
+@pytest.mark.parametrize(
+    ("request_", "says"),
+    [
+        (Request(verb="ADD", container_id="c", netns="/nowhere", vpc="blue", subnet="s1"), "no network namespace"),
+        (
+            Request(verb="ADD", container_id="c", netns="/n", vpc="red", subnet="s9"),
+            "no VPC 'red'\nsubnet: there is no",
+        ),
+        (Request(verb="ADD", container_id="c", netns="/n", vpc="red", subnet="s1"), "belongs to VPC blue"),
+    ],
+)
 def test_wrong_requests_claim_nothing(agents: Agents, request_: Request, says: str) -> None:
     agents.hosts["h3"].kernel.namespaces.add(Path("/n"))
     reply = agents.ask("h3", request_)
@@ -234,13 +244,16 @@ def test_killed_at_any_step_a_repetition_repairs_it(verb: str) -> None:
         assert reply == wanted_reply
         assert without_tags(agents.images()) == without_tags(wanted), steps
         assert [e.name for e in agents.store.list(NetworkEndpoint)] == [
-            e.name for e in undisturbed.store.list(NetworkEndpoint)]
+            e.name for e in undisturbed.store.list(NetworkEndpoint)
+        ]
 
 
 def without_tags(images: dict[str, dict[str, dict[bytes, bytes]]]) -> dict[str, dict[str, list[bytes]]]:
     """Tags follow from uids and devices' numbers from history; both may differ between two runs."""
-    return {host: {name: sorted(rows) if name != "ports" else [b""] * len(rows) for name, rows in image.items()}
-            for host, image in images.items()}
+    return {
+        host: {name: sorted(rows) if name != "ports" else [b""] * len(rows) for name, rows in image.items()}
+        for host, image in images.items()
+    }
 
 
 def test_an_agent_that_starts_refuses_until_it_has_read_the_store(agents: Agents) -> None:

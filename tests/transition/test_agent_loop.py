@@ -138,7 +138,8 @@ def test_a_joining_bouncer_reports_the_generation_once_it_can_answer(agents: Age
     rows = [step for step in maps.steps if step.endswith(("endpoints", "serving"))]
     assert rows.index("put 1 of endpoints") < max(i for i, step in enumerate(rows) if step.endswith("serving"))
     assert agents.store.get(NetworkHost, "h2").status.generations == {
-        "blue": agents.store.get(Vpc, "blue").meta.resource_version}
+        "blue": agents.store.get(Vpc, "blue").meta.resource_version
+    }
 
 
 def test_a_member_that_leaves_forgets_everything(agents: Agents) -> None:
@@ -191,7 +192,11 @@ def test_hosts_without_a_role_watch_nothing_that_grows(agents: Agents) -> None:
     assert needs == {("vpcs", ""), ("own", "")}
     assert set(agents.hosts["h3"].agent._intent._open) == {("vpcs", ""), ("own", ""), ("subnet", "s1")}
     assert set(agents.hosts["h1"].agent._intent._open) == {
-        ("vpcs", ""), ("own", ""), ("subnets", "blue"), ("endpoints", "s1")}
+        ("vpcs", ""),
+        ("own", ""),
+        ("subnets", "blue"),
+        ("endpoints", "s1"),
+    }
 
 
 def test_a_subnet_that_goes_takes_its_rows_along(agents: Agents) -> None:

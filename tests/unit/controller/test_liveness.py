@@ -10,8 +10,14 @@ CONFIG = ControllerConfig(stack_id="s", store="x", dead_after=30, hold_down=300)
 
 
 def host(heartbeat: float, uid: str = "u", ready: bool = True, drain: bool = False) -> dict[str, NetworkHost]:
-    return {"h": NetworkHost(name="h", spec=NetworkHostSpec(address="198.18.0.11", drain=drain), meta=Meta(uid=uid),
-                             status=NetworkHostStatus(heartbeat=heartbeat, ready=ready))}
+    return {
+        "h": NetworkHost(
+            name="h",
+            spec=NetworkHostSpec(address="198.18.0.11", drain=drain),
+            meta=Meta(uid=uid),
+            status=NetworkHostStatus(heartbeat=heartbeat, ready=ready),
+        )
+    }
 
 
 def pulse(beat_at: float = 1000, heartbeat: float = 1000, **more: object) -> dict[str, Pulse]:
@@ -65,8 +71,10 @@ def test_eligible(what: dict[str, bool], eligible: bool) -> None:
     assert view(host(1000, **what), pulse(), 1000, CONFIG)["h"].eligible == eligible  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("dead", "hosts", "expected"), [(0, 1, False), (1, 3, False), (2, 5, True), (2, 6, False),
-                                                         (3, 7, True), (1, 2, True), (0, 0, False)])
+@pytest.mark.parametrize(
+    ("dead", "hosts", "expected"),
+    [(0, 1, False), (1, 3, False), (2, 5, True), (2, 6, False), (3, 7, True), (1, 2, True), (0, 0, False)],
+)
 def test_frozen(dead: int, hosts: int, expected: bool) -> None:
     pulses = {str(n): Pulse(uid="u", heartbeat=1, beat_at=1, dead=n < dead) for n in range(hosts)}
     unborn = {f"new-{n}": Pulse(uid="u", heartbeat=0, beat_at=1) for n in range(9)}

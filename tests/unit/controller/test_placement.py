@@ -9,8 +9,10 @@ from node_agent.model.objects import SetMember, Vpc, VpcSpec, VpcStatus
 
 
 def hosts(number: int, zones: int = 0) -> dict[str, Host]:
-    return {f"host-{n}": Host(name=f"host-{n}", address=f"198.18.0.{10 + n}", zone=f"z{n % zones}" if zones else "")
-            for n in range(1, number + 1)}
+    return {
+        f"host-{n}": Host(name=f"host-{n}", address=f"198.18.0.{10 + n}", zone=f"z{n % zones}" if zones else "")
+        for n in range(1, number + 1)
+    }
 
 
 def vpc(size: int = 3, members: tuple[SetMember, ...] = (), name: str = "blue") -> Vpc:
@@ -76,8 +78,10 @@ def test_with_nobody_left_the_new_ones_serve_at_once() -> None:
 
 def test_leaving_members_go_when_their_time_is_over_or_they_die() -> None:
     among = hosts(4)
-    members = tuple(SetMember(place=n, host=f"host-{n + 1}", address=f"198.18.0.{11 + n}",
-                              state="leaving" if n == 3 else "active") for n in range(4))
+    members = tuple(
+        SetMember(place=n, host=f"host-{n + 1}", address=f"198.18.0.{11 + n}", state="leaving" if n == 3 else "active")
+        for n in range(4)
+    )
     assert place(vpc(3, members), among) == members
     assert place(vpc(3, members), among, spent={3}) == members[:3]
     among["host-4"] = replace(among["host-4"], alive=False)
@@ -144,3 +148,52 @@ def test_bouncers_that_left_the_set_are_replaced_even_while_frozen() -> None:
     assert len(after) == 2
     assert 3 in after
     assert 4 not in after
+
+
+def test_a_bouncer_stays_whatever_its_score() -> None:
+    among = hosts(5)
+    large = placed(5, among)
+    for current in ((0, 1), (1, 4), (2, 3), (3, 4)):
+        assert bouncers("web", large, large.status.members, current, among) == current
+
+
+def test_a_smaller_set_keeps_its_zones() -> None:
+    among = hosts(6, zones=2)
+    for n in range(20):
+        large = placed(6, among, f"vpc-{n}")
+        small = place(vpc(2, large.status.members, large.name), among)
+        assert {among[m.host].zone for m in small if m.state == "active"} == {"z0", "z1"}
+
+
+def test_a_smaller_set_loses_its_drained_member_first() -> None:
+    among = hosts(5)
+    for n in range(1, 6):
+        large = placed(5, among)
+        drained = among | {f"host-{n}": replace(among[f"host-{n}"], drain=True, eligible=False)}
+        after = place(vpc(4, large.status.members), drained)
+        assert [m.host for m in after if m.state == "leaving"] == [f"host-{n}"]
+        # And before one whose only fault is that a new VPC would not choose it.
+        after = place(
+            vpc(4, (*large.status.members, SetMember(place=9, host="host-6", address="198.18.0.16"))),
+            drained | {"host-6": Host(name="host-6", address="198.18.0.16")},
+        )
+        leaving = {m.host for m in after if m.state == "leaving"}
+        assert f"host-{n}" in leaving
+        assert len(leaving) == 2
+
+
+def test_a_dead_member_is_nobody_to_wait_for() -> None:
+    among = hosts(3)
+    members = tuple(SetMember(place=n, host=f"host-{n + 1}", address=f"198.18.0.{11 + n}") for n in (0, 1))
+    among |= {name: replace(among[name], alive=False, eligible=False) for name in ("host-1", "host-2")}
+    after = place(vpc(2, members), among)
+    assert after == (replace(members[0], host="host-3", address="198.18.0.13"), members[1])
+
+
+def test_rebalance_waits_for_members_that_come_or_go() -> None:
+    among = hosts(30)
+    old = placed(3, hosts(4)).status.members
+    assert rebalance(vpc(3, old), among) != old
+    for state in ("joining", "leaving"):
+        moving = (*old[:2], replace(old[2], state=state))
+        assert rebalance(vpc(3, moving), among) == moving

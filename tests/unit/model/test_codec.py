@@ -33,15 +33,29 @@ from node_agent.model.objects import (
 
 META = Meta(uid="u", resource_version=7, generation=2, deleting=True, finalizers=("mizar.com/vpc",))
 OBJECTS: list[Object] = [
-    Vpc(name="blue", spec=VpcSpec(cidr="10.0.0.0/16"), meta=META, status=VpcStatus(
-        vni=1000, members=(SetMember(place=0, host="h", address="198.18.0.11", state="joining"),))),
+    Vpc(
+        name="blue",
+        spec=VpcSpec(cidr="10.0.0.0/16"),
+        meta=META,
+        status=VpcStatus(vni=1000, members=(SetMember(place=0, host="h", address="198.18.0.11", state="joining"),)),
+    ),
     Subnet(name="s", spec=SubnetSpec(vpc="blue", cidr="10.0.0.0/24"), status=SubnetStatus(bouncers=(0, 2))),
-    NetworkEndpoint(name="1000-10.0.0.2", status=NetworkEndpointStatus(host="h"), spec=NetworkEndpointSpec(
-        vpc="blue", subnet="s", address="10.0.0.2", host="h", container_id="c")),
+    NetworkEndpoint(
+        name="1000-10.0.0.2",
+        status=NetworkEndpointStatus(host="h"),
+        spec=NetworkEndpointSpec(vpc="blue", subnet="s", address="10.0.0.2", host="h", container_id="c"),
+    ),
     NetworkService(name="svc", spec=NetworkServiceSpec(vpc="blue", vip="10.0.9.9", ports=(80,), backends=("b",))),
-    NetworkHost(name="h", spec=NetworkHostSpec(address="198.18.0.11"), status=NetworkHostStatus(
-        heartbeat=1.5, generations={"blue": 3}, problems=("p",),
-        programs=(ProgramStatus(device="uplink0", hook="xdp", mode="generic", tag="t"),))),
+    NetworkHost(
+        name="h",
+        spec=NetworkHostSpec(address="198.18.0.11"),
+        status=NetworkHostStatus(
+            heartbeat=1.5,
+            generations={"blue": 3},
+            problems=("p",),
+            programs=(ProgramStatus(device="uplink0", hook="xdp", mode="generic", tag="t"),),
+        ),
+    ),
     Watermark(name="vni", status=WatermarkStatus(value=1000)),
 ]
 
@@ -68,21 +82,28 @@ def test_what_may_be_left_out() -> None:
 
 
 def test_every_mistake_at_once() -> None:
-    raw = raw_vpc(name="", spec={"cdir": "x", "set_size": "3", "bouncers": True}, extra=1, meta={"finalizers": "x"},
-                  status={"members": [{"place": 0, "host": "h", "address": "a", "state": "gone"}, 5]})
+    raw = raw_vpc(
+        name="",
+        spec={"cdir": "x", "set_size": "3", "bouncers": True},
+        extra=1,
+        meta={"finalizers": "x"},
+        status={"members": [{"place": 0, "host": "h", "address": "a", "state": "gone"}, 5]},
+    )
     with pytest.raises(Invalid) as caught:
         decode(raw)
-    assert sorted(caught.value.mistakes) == sorted([
-        "extra: unknown key of an object",
-        "name: '' is no text of at least one character",
-        "spec.cdir: unknown key",
-        "spec.cidr: missing",
-        "spec.set_size: '3' is not of type int",
-        "spec.bouncers: True is not of type int",
-        "status.members[0].state: 'gone' is none of joining, active, leaving",
-        "status.members[1]: 5 is no mapping",
-        "meta.finalizers: 'x' is no list",
-    ])
+    assert sorted(caught.value.mistakes) == sorted(
+        [
+            "extra: unknown key of an object",
+            "name: '' is no text of at least one character",
+            "spec.cdir: unknown key",
+            "spec.cidr: missing",
+            "spec.set_size: '3' is not of type int",
+            "spec.bouncers: True is not of type int",
+            "status.members[0].state: 'gone' is none of joining, active, leaving",
+            "status.members[1]: 5 is no mapping",
+            "meta.finalizers: 'x' is no list",
+        ]
+    )
 
 
 @pytest.mark.parametrize("raw", [None, [], "Vpc", {}, {"kind": "Vcp", "name": "x"}, raw_vpc(kind=["Vpc"])])

@@ -20,8 +20,11 @@ BLUE, RED = (Vpc(name=name, spec=VpcSpec(cidr="10.0.0.0/16")) for name in ("blue
 WEB = Subnet(name="web", spec=SubnetSpec(vpc="blue", cidr="10.0.0.0/24"))
 DB = Subnet(name="db", spec=SubnetSpec(vpc="blue", cidr="10.0.1.0/24"))
 HOST, OTHER, UNUSED = (NetworkHost(name=f"host-{n}", spec=NetworkHostSpec(address="198.18.0.11")) for n in (1, 2, 3))
-ENDPOINT = NetworkEndpoint(name="1000-10.0.0.2", status=NetworkEndpointStatus(host="host-1"), spec=NetworkEndpointSpec(
-    vpc="blue", subnet="web", address="10.0.0.2", host="host-2", container_id="c"))
+ENDPOINT = NetworkEndpoint(
+    name="1000-10.0.0.2",
+    status=NetworkEndpointStatus(host="host-1"),
+    spec=NetworkEndpointSpec(vpc="blue", subnet="web", address="10.0.0.2", host="host-2", container_id="c"),
+)
 SERVICE = NetworkService(name="svc", spec=NetworkServiceSpec(vpc="blue", vip="10.0.9.9"))
 ALL: list[Object] = [BLUE, RED, WEB, DB, HOST, OTHER, UNUSED, ENDPOINT, SERVICE]
 

@@ -10,8 +10,17 @@ from node_agent.model.errors import Invalid
 from node_agent.rows.config import KEY, config_rows
 from node_agent.rows.image import number
 
-CONFIG = AgentConfig(host="h", stack_id="s", address="198.18.0.11", uplink="uplink0",
-                     underlay_prefixes=("198.18.0.0/24",), store="sqlite:/x", pins="/p", socket="/s", bpf_objects="/b")
+CONFIG = AgentConfig(
+    host="h",
+    stack_id="s",
+    address="198.18.0.11",
+    uplink="uplink0",
+    underlay_prefixes=("198.18.0.0/24",),
+    store="sqlite:/x",
+    pins="/p",
+    socket="/s",
+    bpf_objects="/b",
+)
 
 
 def ticks(seconds: float) -> int:

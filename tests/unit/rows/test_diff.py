@@ -24,8 +24,12 @@ def test_to_nothing_serving_goes_first_and_config_stays() -> None:
 def test_serving_is_withdrawn_before_anything_else_changes() -> None:
     have = {"serving": {b"a": b"0"}, "endpoints": {b"x": b"1"}}
     want = {"endpoints": {b"y": b"2"}, "serving": {b"b": b"0"}}
-    assert diff(have, want) == [Change("delete", "serving", {b"a": b""}), Change("put", "endpoints", {b"y": b"2"}),
-                                Change("put", "serving", {b"b": b"0"}), Change("delete", "endpoints", {b"x": b""})]
+    assert diff(have, want) == [
+        Change("delete", "serving", {b"a": b""}),
+        Change("put", "endpoints", {b"y": b"2"}),
+        Change("put", "serving", {b"b": b"0"}),
+        Change("delete", "endpoints", {b"x": b""}),
+    ]
 
 
 def test_equal_images_need_nothing_and_state_of_programs_is_left_alone() -> None:

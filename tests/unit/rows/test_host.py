@@ -42,24 +42,41 @@ def address(host: str) -> str:
 
 
 def vpc(members: dict[int, tuple[str, MemberState]], vni: int = 7, name: str = "blue") -> Vpc:
-    return Vpc(name=name, spec=VpcSpec(cidr="10.0.0.0/16"), status=VpcStatus(vni=vni, members=tuple(
-        SetMember(place=place, host=host, address=address(host), state=state)
-        for place, (host, state) in members.items())))
+    return Vpc(
+        name=name,
+        spec=VpcSpec(cidr="10.0.0.0/16"),
+        status=VpcStatus(
+            vni=vni,
+            members=tuple(
+                SetMember(place=place, host=host, address=address(host), state=state)
+                for place, (host, state) in members.items()
+            ),
+        ),
+    )
 
 
 def subnet(bouncers: tuple[int, ...], name: str = "s1", cidr: str = "10.0.1.0/24", of: str = "blue") -> Subnet:
     return Subnet(name=name, spec=SubnetSpec(vpc=of, cidr=cidr), status=SubnetStatus(bouncers=bouncers))
 
 
-def endpoint(at: str, host: str, *, of: str = "s1", held: bool = True, vni: int = 7, in_vpc: str = "blue",
-             uid: str = "") -> NetworkEndpoint:
+def endpoint(
+    at: str, host: str, *, of: str = "s1", held: bool = True, vni: int = 7, in_vpc: str = "blue", uid: str = ""
+) -> NetworkEndpoint:
     status = NetworkEndpointStatus(host=host, host_address=address(host)) if held else NetworkEndpointStatus()
-    return NetworkEndpoint(name=f"{vni}-{at}", status=status, meta=Meta(uid=uid or f"uid {vni} {at}"),
-                           spec=NetworkEndpointSpec(vpc=in_vpc, subnet=of, address=at, host=host, container_id=at))
+    return NetworkEndpoint(
+        name=f"{vni}-{at}",
+        status=status,
+        meta=Meta(uid=uid or f"uid {vni} {at}"),
+        spec=NetworkEndpointSpec(vpc=in_vpc, subnet=of, address=at, host=host, container_id=at),
+    )
 
 
-def world(host: str, *objects: Vpc | Subnet | NetworkEndpoint, links: dict[str, int] | None = None,
-          slots: dict[int, int] | None = None) -> World:
+def world(
+    host: str,
+    *objects: Vpc | Subnet | NetworkEndpoint,
+    links: dict[str, int] | None = None,
+    slots: dict[int, int] | None = None,
+) -> World:
     vpcs = {o.name: o for o in objects if isinstance(o, Vpc)}
     subnets = {o.name: o for o in objects if isinstance(o, Subnet)}
     endpoints = {o.name: o for o in objects if isinstance(o, NetworkEndpoint)}
@@ -76,9 +93,12 @@ def test_a_bouncer_knows_where_endpoints_live() -> None:
     rows = image["endpoints"]
     assert list(rows) == [EndpointKey(vni=7, addr=mapped("10.0.1.2")).pack()]
     assert EndpointRow.unpack(next(iter(rows.values()))) == EndpointRow(
-        host=number("198.18.0.15"), subnet=number("10.0.1.0"), tag=A.tag)
-    assert set(image["serving"]) == {SubnetKey(vni=7, subnet=0).pack(),
-                                     SubnetKey(vni=7, subnet=number("10.0.1.0")).pack()}
+        host=number("198.18.0.15"), subnet=number("10.0.1.0"), tag=A.tag
+    )
+    assert set(image["serving"]) == {
+        SubnetKey(vni=7, subnet=0).pack(),
+        SubnetKey(vni=7, subnet=number("10.0.1.0")).pack(),
+    }
 
 
 def test_a_divider_that_does_not_bounce_knows_subnets_only() -> None:
@@ -93,7 +113,11 @@ def test_joining_and_leaving_members_are_accepted_and_not_asked() -> None:
     row = VpcRow.unpack(desired(world("h1", vpc(members)))["vpcs"][VpcKey(vni=7).pack()])
     assert (row.ask, row.accept) == (1 << 3, 1 << 0 | 1 << 3 | 1 << 15)
     assert (row.members[0], row.members[3], row.members[15], row.members[1]) == (
-        number(address("h0")), number(address("h1")), number(address("h2")), 0)
+        number(address("h0")),
+        number(address("h1")),
+        number(address("h2")),
+        0,
+    )
     assert row.slot == 0
 
 
@@ -148,22 +172,31 @@ def random_event(rng: random.Random, model: Desired) -> list[diff.Change]:
         chosen = rng.sample(hosts, rng.randrange(4))
         states: list[MemberState] = ["active", "joining", "leaving"]
         places = rng.sample(range(16), len(chosen))
-        return model.put(vpc({p: (h, rng.choice(states)) for p, h in zip(places, chosen, strict=True)},
-                             vni=rng.choice([0, vni, vni]), name=which))
+        return model.put(
+            vpc(
+                {p: (h, rng.choice(states)) for p, h in zip(places, chosen, strict=True)},
+                vni=rng.choice([0, vni, vni]),
+                name=which,
+            )
+        )
     if pick == 1:
         return model.gone("Vpc", which)
     number_ = rng.randrange(3)
     name = f"{which}-{number_}"
     if pick in (2, 3):
         members = model.world.vpcs[which].status.members if which in model.world.vpcs else ()
-        return model.put(subnet(tuple(m.place for m in members if rng.random() < 0.6), name,
-                                f"10.{vni}.{number_}.0/24", which))
+        return model.put(
+            subnet(tuple(m.place for m in members if rng.random() < 0.6), name, f"10.{vni}.{number_}.0/24", which)
+        )
     if pick == 4:
         return model.gone("Subnet", name)
     at = f"10.{vni}.{number_}.{rng.randrange(2, 6)}"
     if pick in (5, 6):
-        return model.put(endpoint(at, rng.choice(hosts), of=name, held=rng.random() < 0.7, vni=vni, in_vpc=which,
-                                  uid=rng.choice("ab")))
+        return model.put(
+            endpoint(
+                at, rng.choice(hosts), of=name, held=rng.random() < 0.7, vni=vni, in_vpc=which, uid=rng.choice("ab")
+            )
+        )
     if pick == 7:
         return model.gone("NetworkEndpoint", f"{vni}-{at}")
     if pick == 8:
@@ -187,8 +220,9 @@ def test_event_by_event_is_the_same_as_all_at_once(seed: int) -> None:
 
 
 def test_an_endpoint_changes_only_its_own_rows() -> None:
-    at_bouncer = Desired(world("h0", vpc(MEMBERS), subnet((0, 1)), *(endpoint(f"10.0.1.{i}", "h5")
-                                                                     for i in range(2, 200))))
+    at_bouncer = Desired(
+        world("h0", vpc(MEMBERS), subnet((0, 1)), *(endpoint(f"10.0.1.{i}", "h5") for i in range(2, 200)))
+    )
     assert [str(c) for c in at_bouncer.put(endpoint("10.0.1.200", "h5"))] == ["put 1 of endpoints"]
     at_divider = Desired(world("h1", vpc(MEMBERS), subnet((0,))))
     assert at_divider.put(endpoint("10.0.1.200", "h5")) == []
@@ -198,8 +232,16 @@ def test_an_endpoint_changes_only_its_own_rows() -> None:
 def test_the_first_endpoint_brings_its_parents_rows_before_its_own() -> None:
     model = Desired(world("h5", vpc(MEMBERS), subnet((0, 1)), A))
     assert [str(c) for c in model.link(A.name, 3)] == [
-        "put 1 of vpcs", "put 1 of subnets", "put 1 of locals", "put 1 of ports"]
+        "put 1 of vpcs",
+        "put 1 of subnets",
+        "put 1 of locals",
+        "put 1 of ports",
+    ]
     assert model.world.slots == {7: 1}
     assert [str(c) for c in model.link(A.name, 0)] == [
-        "delete 1 of ports", "delete 1 of locals", "delete 1 of subnets", "delete 1 of vpcs"]
+        "delete 1 of ports",
+        "delete 1 of locals",
+        "delete 1 of subnets",
+        "delete 1 of vpcs",
+    ]
     assert model.world.slots == {}

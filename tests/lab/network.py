@@ -1,0 +1,348 @@
+"""A whole network for tests, without Pulumi: fabric, hosts, store, controller, agents, endpoints, all of them real.
+
+Made with the functions that the Pulumi providers use. Every name carries the test run's own stack id, so it may run
+beside a live stack and beside another run; `made` removes everything, however the test ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from infra.providers import daemons, objects
+from node_agent.cni import client
+from node_agent.cni.protocol import Reply, Request
+from node_agent.datapath.layout import Counter, DropReason
+from node_agent.datapath.maps import HostMaps
+from node_agent.emulation import cleanup, endpoints, fabric, hosts, processes, stack
+from node_agent.kernel import links
+from node_agent.model import config
+from node_agent.model.config import AgentConfig, ControllerConfig, UplinkMode
+from node_agent.model.errors import MizarError
+from node_agent.model.objects import NetworkEndpoint, NetworkHost, NetworkHostSpec, Subnet, SubnetSpec, Vpc, VpcSpec
+from node_agent.model.places import StackPlaces, veth_name
+from node_agent.rows import slots
+from node_agent.rows.diff import PUT_ORDER
+from node_agent.rows.host import World, bounced, desired
+from node_agent.rows.image import MapImage
+from node_agent.rows.vpcs import member
+from node_agent.store.open import open_store
+
+ROOT = Path(__file__).resolve().parents[2]
+UNDERLAY = "198.18.0.0/24"
+READY = 30.0  # seconds; a bound for a loaded machine, nothing is measured by it
+
+T = TypeVar("T")
+
+
+def until(look: Callable[[], T], within: float, what: str, pause: float = 0.01) -> T:
+    """What `look` returns, once that is true; fails the test after `within` seconds."""
+    end = time.monotonic() + within
+    while not (found := look()):
+        if time.monotonic() > end:
+            pytest.fail(f"{what}: not within {within:g} s")
+        time.sleep(pause)
+    return found
+
+
+@dataclass(frozen=True)
+class Pod:
+    """An endpoint that was added. `object`: its object's name; `netns`: path of its namespace."""
+
+    name: str
+    host: str
+    vpc: str
+    subnet: str
+    netns: Path
+    object: str
+    address: str
+    gateway: str
+    mac: str
+    mtu: int
+
+    @property
+    def veth(self) -> str:
+        return veth_name(self.name, endpoints.INTERFACE)
+
+
+class Network:
+    """Hosts are named host-1, host-2, ... and have 198.18.0.11, .12, ... Not for several threads at once."""
+
+    def __init__(self, places: StackPlaces, mode: UplinkMode = "generic") -> None:
+        self.places, self.mode = places, mode
+        self.hosts: dict[str, str] = {}  # name -> underlay address
+        self.pods: dict[str, Pod] = {}
+        stack.make(places)
+        fabric.make(places)
+        self._objects = places.root / "programs"  # a copy: somebody may compile while an agent restarts
+        self._objects.mkdir()
+        for path in (ROOT / "bpf" / "build").glob("*.bpf.o"):
+            shutil.copyfile(path, self._objects / path.name)
+        self.store = open_store(self.store_url, create=True)
+        self.start_controller()
+
+    @property
+    def store_url(self) -> str:
+        return f"sqlite:{self.places.store}"
+
+    # --- hosts and their agents ---
+
+    def start_controller(self) -> processes.Observed:
+        text = config.dump(ControllerConfig(stack_id=self.places.id, store=self.store_url))
+        return daemons.start(self.places.controller, "controller", text)
+
+    def add_hosts(self, number: int) -> list[str]:
+        """So many more hosts, with agents that are ready; returns their names."""
+        first = len(self.hosts) + 1
+        names = [f"host-{n}" for n in range(first, first + number)]
+        for n, name in enumerate(names, first):
+            self.hosts[name] = f"198.18.0.{10 + n}"
+            hosts.make(
+                self.places, hosts.Spec(name=name, address=f"{self.hosts[name]}/24", native=self.mode == "native")
+            )
+            objects.put(self.store, NetworkHost, name, NetworkHostSpec(address=self.hosts[name]))
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(self.start_agent, names))
+        for name in names:
+            until(
+                lambda name=name: self.ready(name) and self.host(name).status.ready, READY, f"{name}: {self.log(name)}"
+            )
+        return names
+
+    def start_agent(self, host: str) -> processes.Observed:
+        """As `up` does: a whole one is left alone, an orphan is replaced."""
+        places = self.places.host(host)
+        text = config.dump(
+            AgentConfig(
+                host=host,
+                stack_id=self.places.id,
+                address=self.hosts[host],
+                uplink=hosts.UPLINK,
+                underlay_prefixes=(UNDERLAY,),
+                store=self.store_url,
+                pins=str(places.pins),
+                socket=str(places.socket),
+                bpf_objects=str(self._objects),
+                mode=self.mode,
+            )
+        )
+        return daemons.start(places.root, "agent", text, netns=self.places.netns_path(host))
+
+    def agent(self, host: str) -> processes.Observed:
+        """The agent's process as it is."""
+        found = processes.inspect(self.places.host(host).root, "agent")
+        assert found, f"{host} has neither agent nor supervisor"
+        return found
+
+    def call(self, host: str, request: Request, seconds: float = READY) -> Reply:
+        return client.persist(self.places.host(host).socket, request, seconds)
+
+    def ready(self, host: str) -> bool:
+        """Whether the agent answers STATUS with no complaint; that answer repairs what it finds amiss."""
+        try:
+            client.call(self.places.host(host).socket, Request(verb="STATUS"), 2.0)
+        except MizarError:
+            return False
+        return True
+
+    def host(self, name: str) -> NetworkHost:
+        return self.store.get(NetworkHost, name)
+
+    def log(self, host: str) -> str:
+        """The whole log of the host's agent."""
+        with contextlib.suppress(FileNotFoundError):
+            return self.places.host(host).log.read_text()
+        return "no log"
+
+    def turned(self) -> None:
+        """Every agent has looked at the store since the call began, and written what it found."""
+        before = {name: self.host(name).status.heartbeat for name in self.hosts}
+        for name, beat in before.items():
+            until(lambda name=name, beat=beat: self.host(name).status.heartbeat > beat, READY, f"heartbeat of {name}")
+
+    # --- VPCs ---
+
+    def vpc(self, name: str, cidr: str, subnets: Mapping[str, str], *, set_size: int = 3, bouncers: int = 2) -> Vpc:
+        """A VPC with these subnets (name -> prefix), once the controller has placed all of it."""
+        objects.put(self.store, Vpc, name, VpcSpec(cidr=cidr, set_size=set_size, bouncers=bouncers))
+        for subnet, prefix in subnets.items():
+            objects.put(self.store, Subnet, subnet, SubnetSpec(vpc=name, cidr=prefix))
+        until(lambda: self._placed(name, subnets, set_size), READY, f"placement of {name}")
+        return self.store.get(Vpc, name)
+
+    def _placed(self, name: str, subnets: Mapping[str, str], set_size: int) -> bool:
+        vpc = self.store.get(Vpc, name)
+        active = [m for m in vpc.status.members if m.state == "active"]
+        return len(active) == set_size and all(self.store.get(Subnet, subnet).status.bouncers for subnet in subnets)
+
+    def vni(self, vpc: str) -> int:
+        return self.store.get(Vpc, vpc).status.vni
+
+    def members(self, vpc: str) -> list[str]:
+        """Names of the hosts in the VPC set, by place."""
+        return [m.host for m in sorted(self.store.get(Vpc, vpc).status.members, key=lambda m: m.place)]
+
+    def outside(self, vpc: str) -> list[str]:
+        """Names of the hosts that are not in the VPC set."""
+        members = self.members(vpc)
+        return [name for name in self.hosts if name not in members]
+
+    def bouncers(self, subnet: str) -> list[str]:
+        found = self.store.get(Subnet, subnet)
+        by_place = {m.place: m.host for m in self.store.get(Vpc, found.spec.vpc).status.members}
+        return [by_place[place] for place in found.status.bouncers]
+
+    # --- endpoints ---
+
+    def request(self, name: str, subnet: str, address: str = "") -> Request:
+        """An ADD for the endpoint."""
+        return Request(
+            verb="ADD",
+            container_id=name,
+            interface=endpoints.INTERFACE,
+            netns=str(self.places.netns_path(name)),
+            vpc=self.store.get(Subnet, subnet).spec.vpc,
+            subnet=subnet,
+            address=address,
+            workload=name,
+        )
+
+    def add(self, name: str, subnet: str, host: str, address: str = "", *, workload: bool = True) -> Pod:
+        """An endpoint on that host: its namespace, ADD, and a workload that answers."""
+        endpoints.make(self.places, name)
+        request = self.request(name, subnet, address)
+        reply = self.call(host, request)
+        pod = Pod(
+            name,
+            host,
+            request.vpc,
+            subnet,
+            self.places.netns_path(name),
+            reply.endpoint,
+            reply.address,
+            reply.gateway,
+            reply.mac,
+            reply.mtu,
+        )
+        self.pods[name] = pod
+        if workload:
+            endpoints.start_workload(self.places, name, vpc=pod.vpc, address=pod.address)
+            until(lambda: listens(pod.netns), READY, f"workload of {name}")
+        return pod
+
+    def detach(self, pod: Pod) -> None:
+        """DEL; its namespace and workload stay."""
+        self.call(pod.host, Request(verb="DEL", container_id=pod.name, interface=endpoints.INTERFACE))
+
+    def remove(self, pod: Pod) -> None:
+        self.detach(pod)
+        endpoints.remove(self.places, pod.name)
+        self.pods.pop(pod.name, None)
+
+    # --- what the kernel holds ---
+
+    @contextlib.contextmanager
+    def maps(self, host: str) -> Iterator[HostMaps]:
+        with HostMaps(self.places.host(host).maps) as maps:
+            yield maps
+
+    def dump(self, host: str) -> MapImage:
+        """Every map that the agent writes, as bytes; what the programs write (flows, counters, ...) is not in it."""
+        with self.maps(host) as maps:
+            return {name: maps.read(name) for name in PUT_ORDER}
+
+    def dumps(self) -> dict[str, MapImage]:
+        return {name: self.dump(name) for name in self.hosts}
+
+    def wanted(self, host: str) -> MapImage:
+        """What the maps should hold by what is in the store now, `config` apart. Computed by nothing that the agent
+        remembers; only the numbers of flow tables and devices are read from the host."""
+        vpcs = {obj.name: obj for obj in self.store.list(Vpc)}
+        with links.opened(self.places.netns_path(host)) as net, self.maps(host) as maps:
+            devices = {link.name: link.index for link in net.all()}
+            slot_of = slots.read(maps.read("vpcs"))
+        own = self.store.list(NetworkEndpoint, {"spec.host": host})
+        veths = {e.name: devices.get(veth_name(e.spec.container_id, e.spec.interface), 0) for e in own}
+        world = World(
+            host,
+            vpcs,
+            {obj.name: obj for obj in self.store.list(Subnet)},
+            {obj.name: obj for obj in self.store.list(NetworkEndpoint)},
+            {name: index for name, index in veths.items() if index},
+            slot_of,
+        )
+        listed = [(Vpc.kind, name) for name, vpc in vpcs.items() if member(vpc, host)]
+        listed += [(Subnet.kind, name) for name in bounced(world)]
+        image = desired(World(**{**vars(world), "listed": frozenset(listed)}))
+        return {name: image.get(name, {}) for name in PUT_ORDER if name != "config"}
+
+    def differences(self) -> list[str]:
+        """Hosts and maps whose content is not what the store asks for."""
+        found = []
+        for host in self.hosts:
+            have, want = self.dump(host), self.wanted(host)
+            found += [f"{host}: {name}" for name, rows in want.items() if have[name] != rows]
+        return found
+
+    def counted(self, counter: Counter, of: Sequence[str] = ()) -> int:
+        """Events counted on all hosts, or on those named."""
+        total = 0
+        for name in of or self.hosts:
+            with self.maps(name) as maps:
+                total += maps.counters().get(counter, 0)
+        return total
+
+    def dropped(self, host: str) -> dict[DropReason, int]:
+        """Packets that the host dropped, by reason, over all VPCs."""
+        found: dict[DropReason, int] = {}
+        with self.maps(host) as maps:
+            for (_, reason), number in maps.drops().items():
+                found[reason] = found.get(reason, 0) + number
+        return found
+
+    def forget_flows(self, host: str) -> None:
+        """Empty the host's flow tables, as an LRU that is too small would."""
+        with self.maps(host) as maps:
+            for slot in maps.flow_tables():
+                maps.delete_flows(slot, list(maps.read_flows(slot)))
+
+    def close(self) -> None:
+        self.store.close()
+
+
+@contextlib.contextmanager
+def made(request: pytest.FixtureRequest, number: int, **how: Any) -> Iterator[Network]:
+    """A network of so many hosts for the fixture's scope, removed afterwards."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    subprocess.run(["make", "-s", "-C", str(ROOT / "bpf")], check=True)
+    mark = hashlib.sha256(f"{request.node.nodeid}/{request.fixturename}/{how}".encode()).hexdigest()[:6]
+    places = StackPlaces(f"test-{os.getpid()}-{mark}")
+    try:
+        with contextlib.closing(Network(places, **how)) as network:
+            network.add_hosts(number)
+            yield network
+    finally:
+        cleanup.remove(places.id)
+
+
+def listens(netns: Path, port: int = 8080) -> bool:
+    """Whether something in that namespace listens on the TCP port, asked over its loopback."""
+    from tests.lab import traffic
+
+    with contextlib.suppress(OSError), traffic.tcp_socket(netns) as sock:
+        sock.settimeout(1.0)
+        sock.connect(("127.0.0.1", port))
+        return True
+    return False
