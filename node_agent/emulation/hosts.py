@@ -29,7 +29,7 @@ UPLINK_SYSCTLS = {f"net/ipv4/conf/{UPLINK}/forwarding": "1"}
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """`address`: underlay "address/length"; `mtu`: of the uplink, bytes; `native`: its XDP program is to run natively."""
+    """`address`: underlay "address/length". `mtu`: of the uplink, bytes. `native`: its XDP program runs natively."""
 
     name: str
     address: str

@@ -69,7 +69,8 @@ class SqliteStore:
 
     def list(self, cls: type[T], where: Where | None = None) -> Sequence[T]:
         condition, values = selector(cls, where).sql()
-        statement = f"SELECT {COLUMNS} FROM objects WHERE kind = ? AND {condition} ORDER BY name"
+        # The plus keeps SQLite from walking the whole kind by name where the condition has an index.
+        statement = f"SELECT {COLUMNS} FROM objects WHERE kind = ? AND {condition} ORDER BY +name"
         rows = self._db.read(f"list {cls.kind}", lambda db: db.execute(statement, (cls.kind, *values)).fetchall())
         return [from_row(cls, row) for row in rows]
 

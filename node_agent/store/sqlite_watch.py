@@ -132,7 +132,7 @@ class SqliteWatch:
     def _compare(self, db: sqlite3.Connection) -> list[Event]:
         """The difference between everything that matches and everything known."""
         rows = db.execute(
-            f"SELECT {COLUMNS} FROM objects WHERE kind = ? AND {self._condition} ORDER BY resource_version",
+            f"SELECT {COLUMNS} FROM objects WHERE kind = ? AND {self._condition} ORDER BY +resource_version",
             (self._cls.kind, *self._values),
         )
         found = [from_row(self._cls, row) for row in rows]

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from node_agent.model.errors import Invalid, NotFound, Permanent, Temporary
-from node_agent.model.objects import Object, Vpc, VpcSpec, VpcStatus, Watermark, WatermarkStatus
+from node_agent.model.objects import NetworkEndpoint, Object, Vpc, VpcSpec, VpcStatus, Watermark, WatermarkStatus
 from node_agent.store.base import Watch
 from node_agent.store.open import open_store
 from node_agent.store.sqlite import SqliteStore
@@ -270,3 +270,19 @@ def test_waiting_costs_next_to_nothing(path: Path, monkeypatch: pytest.MonkeyPat
             for watch in watches:
                 watch.poll()
         assert (time.process_time() - begin) / 2000 < 0.0005  # seconds per idle poll; some 10 us are usual
+
+
+def test_a_selected_list_does_not_walk_its_whole_kind(path: Path) -> None:
+    with opened(path) as store, contextlib.closing(sqlite3.connect(path)) as database:
+        store.create(Vpc(name="blue", spec=SPEC))
+        statements: list[str] = []
+        store._db._reader.set_trace_callback(statements.append)
+        for field in ("spec.host", "spec.vpc", "spec.subnet"):
+            store.list(NetworkEndpoint, {field: "x"})
+            store.watch(NetworkEndpoint, {field: "x"}).poll()
+        store._db._reader.set_trace_callback(None)
+        lists = [statement for statement in statements if "FROM objects" in statement]
+        assert len(lists) == 6
+        for statement in lists:
+            plan = " ".join(row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}"))
+            assert "USING INDEX by_" in plan, f"{statement}: {plan}"
