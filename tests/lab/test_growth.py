@@ -35,8 +35,14 @@ def populate(network: Network, host: str) -> None:
 
 
 def settled(network: Network) -> dict[str, MapImage]:
-    """The dumps of all hosts, when they are what the store asks for and every agent has looked once more."""
+    """The dumps of all hosts, once they are what the store asks for."""
     until(lambda: not network.differences(), READY, "rows as in the store")
+    return network.dumps()
+
+
+def final(network: Network) -> dict[str, MapImage]:
+    """As `settled`, and every agent has looked at the store since: nothing more is to come."""
+    settled(network)
     network.turned()
     assert network.differences() == []
     return network.dumps()
@@ -79,7 +85,7 @@ def test_an_endpoint_touches_its_host_and_its_bouncers_only(network: Network, vp
     host = min(bouncers) if place == "a bouncer" else min(set(network.hosts) - bouncers)
     before = settled(network)
     pod = network.add("extra", subnet, host, workload=False)
-    after = settled(network)
+    after = final(network)
     expected = {bouncer: {"endpoints"} for bouncer in bouncers}
     expected[host] = expected.get(host, set()) | {"locals", "ports"}
     assert changed(before, after) == expected
@@ -97,7 +103,7 @@ def test_the_first_endpoint_of_a_vpc_on_a_host_touches_no_more(network: Network)
     host = min(set(network.hosts) - bouncers)
     before = settled(network)
     pod = network.add("lone", "grey-a", host, workload=False)
-    touched = changed(before, settled(network))
+    touched = changed(before, final(network))
     assert touched.pop(host) == {"vpcs", "subnets", "locals", "ports"}
     assert touched == {bouncer: {"endpoints"} for bouncer in bouncers}
     network.remove(pod)
@@ -108,10 +114,10 @@ def test_two_more_hosts_touch_no_other(network: Network) -> None:
     """Neither endpoint rows nor any others; new roles only go to new hosts when somebody asks for that."""
     sets, before = {vpc: network.members(vpc) for vpc in SETS}, settled(network)
     new = network.add_hosts(2)
-    assert changed(before, settled(network)) == {}
+    assert changed(before, final(network)) == {}
     for host in new:
         populate(network, host)
-    after = settled(network)
+    after = final(network)
     assert {vpc: network.members(vpc) for vpc in SETS} == sets
     bouncing = {host for vpc in SETS for part in "ab" for host in network.bouncers(f"{vpc}-{part}")}
     assert set(changed(before, after)) == bouncing, "the new endpoints' own rows"
