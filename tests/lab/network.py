@@ -311,6 +311,10 @@ class Network:
                 found[reason] = found.get(reason, 0) + number
         return found
 
+    def drops(self) -> dict[str, dict[DropReason, int]]:
+        """`dropped` of every host that dropped any."""
+        return {name: found for name in self.hosts if (found := self.dropped(name))}
+
     def forget_flows(self, host: str) -> None:
         """Empty the host's flow tables, as an LRU that is too small would."""
         with self.maps(host) as maps:

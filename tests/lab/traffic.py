@@ -1,4 +1,4 @@
-"""Packets that tests send from inside endpoints' namespaces, one at a time and exactly counted, or as a background load.
+"""Packets that tests send from inside endpoints' namespaces: one at a time and exactly counted, or as a load.
 
 Nothing here repeats a packet: what is lost stays lost, and shows.
 """
@@ -6,6 +6,7 @@ Nothing here repeats a packet: what is lost stays lost, and shows.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import selectors
 import socket
@@ -26,12 +27,16 @@ UDP_SEGMENT = 103
 TOTAL_RETRANS = 100  # offset in struct tcp_info
 
 
+# The kernel (which picks from 32768 on) would pick a port again soon, and its flow would be an old one.
+_ports = itertools.cycle(range(10000, 32768))
+
+
 def udp_socket(where: Path, port: int = 0) -> socket.socket:
-    """A datagram socket of that namespace, bound to the port (0: any)."""
+    """A datagram socket of that namespace, bound to the port (0: one that no test used before)."""
     with netns.enter(where):
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
-    sock.bind(("0.0.0.0", port))
+    sock.bind(("0.0.0.0", port or next(_ports)))
     sock.settimeout(ANSWER)
     return sock
 
@@ -54,9 +59,10 @@ def ask_once(where: Path, address: str) -> dict[str, Any]:
 
 
 def connect(where: Path, address: str, port: int = STREAM_PORT) -> socket.socket:
-    """A TCP connection. Raises OSError."""
+    """A TCP connection, from a port that no test used before. Raises OSError."""
     sock = tcp_socket(where)
     try:
+        sock.bind(("0.0.0.0", next(_ports)))
         sock.settimeout(ANSWER)
         sock.connect((address, port))
     except OSError:
