@@ -15,4 +15,7 @@ struct {
 	enum asked_state asked_state;
 	struct flow_key flow_key;
 	struct flow_entry flow_entry;
+	struct nat_entry nat_entry;
+	enum nat_kind nat_kind;
+	enum service_flag service_flag;
 } abi SEC(".data.abi");

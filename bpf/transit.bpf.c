@@ -6,10 +6,6 @@
 #include "skin.h"
 #include <linux/if_link.h>
 
-#ifndef AF_INET
-#define AF_INET 2
-#endif
-
 /* The frame's next hop, in its Ethernet header. Back to where it came from it is known; elsewhere the neighbour must be. */
 static __always_inline int next_hop(struct xdp_md *ctx, const struct config *c, struct ethhdr *eth,
 				    const struct packet *p)
@@ -38,58 +34,83 @@ int transit_xdp(struct xdp_md *ctx)
 	struct ethhdr *eth = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
 	struct wire *w = (void *)(eth + 1);
-	struct packet p = {.hook = HOOK_XDP};
+	struct packet *p;
 	struct config *c = config_get();
 
 	/* What this program does not answer, and what is wrong, is TC's: it sees the same bytes and counts the drop. */
-	if (!c || (void *)(w + 1) > end || wire_is_ours(eth, w, c->self) != 1)
+	if (!c || (void *)(w + 1) > end || wire_is_ours(eth, w, end, c->self) != 1 || wire_type(w) != WIRE_QUERY)
 		return XDP_PASS;
-	p.self = c->self;
-	p.now = now_ticks();
-	if (wire_read(w, &p) || p.type != WIRE_QUERY)
+	p = packet_new(HOOK_XDP);
+	if (!p)
 		return XDP_PASS;
-	if (parse_inner(c, w + 1, end, end - (void *)(w + 1), &p))
+	p->self = c->self;
+	p->now = now_ticks();
+	if (wire_read(w, p))
 		return XDP_PASS;
-	switch (step_bounce(&p)) {
+	if (parse_inner(c, w + 1, end, end - (void *)(w + 1), p))
+		return XDP_PASS;
+	switch (step_bounce(p)) {
 	case STEP_SEND:
 		break;
 	case STEP_DROP:
-		drop_count(p.key.vni, p.reason);
+		drop_count(p->key.vni, p->reason);
 		return XDP_DROP;
 	default: /* this host is the asker: a verdict to itself, which TC applies */
 		return XDP_PASS;
 	}
-	if (next_hop(ctx, c, eth, &p))
+	if (next_hop(ctx, c, eth, p))
 		return XDP_PASS;
-	bounce_count(&p);
-	wire_write(w, &p);
+	bounce_count(p);
+	if ((w->ip.tos & ECN_MASK) == ECN_CE)
+		p->tos |= ECN_CE; /* congestion met by the query is met by its answer */
+	wire_write(w, p);
 	return c->flags & CONFIG_XDP_REDIRECT ? bpf_redirect(c->uplink, 0) : XDP_TX;
 }
 
-/* Removes the outer headers and hands the packet to its endpoint. RFC 6040: congestion met outside must show inside. */
-static __always_inline int deliver(struct __sk_buff *skb, struct packet *p, __u8 outer_ecn)
+/* Removes the outer headers. RFC 6040: congestion met outside must show inside. 0 or the reason to drop. */
+static __always_inline __u32 decapsulate(struct __sk_buff *skb, __u8 outer_ecn)
 {
 	struct iphdr *ip;
+	__u16 before;
+	__u32 sum;
 
-	if (bpf_skb_adjust_room(skb, -WIRE_BYTES, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO)) {
-		p->reason = DROP_ENCAPSULATION;
-		return refuse(p);
-	}
+	if (bpf_skb_adjust_room(skb, -WIRE_BYTES, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
+		return DROP_ENCAPSULATION;
 	ip = (void *)(long)skb->data + ETH_HLEN;
-	if (outer_ecn == ECN_CE && (void *)(ip + 1) <= (void *)(long)skb->data_end) {
-		if (!(ip->tos & ECN_MASK)) {
-			p->reason = DROP_CONGESTION_MARK;
-			return refuse(p);
-		}
-		__u16 before = ip->tos;
-		__u32 sum;
+	if (outer_ecn != ECN_CE || (void *)(ip + 1) > (void *)(long)skb->data_end)
+		return 0;
+	if (!(ip->tos & ECN_MASK))
+		return DROP_CONGESTION_MARK;
+	before = ip->tos;
+	ip->tos |= ECN_CE;
+	sum = (__u32)ip->check + bpf_htons(before) + (__u16)~bpf_htons(ip->tos); /* RFC 1624, equation 3 */
+	sum = (sum & 0xffff) + (sum >> 16);
+	ip->check = (sum & 0xffff) + (sum >> 16);
+	return 0;
+}
 
-		ip->tos |= ECN_CE;
-		sum = (__u32)ip->check + bpf_htons(before) + (__u16)~bpf_htons(ip->tos); /* RFC 1624, equation 3 */
-		sum = (sum & 0xffff) + (sum >> 16);
-		ip->check = (sum & 0xffff) + (sum >> 16);
+/* To the endpoint: the packet itself, or what its own packet is answered with. */
+static __always_inline int deliver(struct __sk_buff *skb, struct packet *p, __u8 outer_ecn, int step)
+{
+	__u32 reason = decapsulate(skb, outer_ecn);
+	struct ethhdr *eth = (void *)(long)skb->data;
+
+	if (step == STEP_REFUSE) {
+		drop_count(p->key.vni, p->reason);
+		if (reason || answer_refused(skb, p))
+			return TC_ACT_SHOT;
+		return hand_over(skb, p);
 	}
-	return hand_over(skb, p);
+	if (!reason && step == STEP_ECHO) {
+		if ((void *)(eth + 1) <= (void *)(long)skb->data_end)
+			reason = answer_echo(eth, (void *)(long)skb->data_end);
+		if (!reason)
+			count(COUNTER_GATEWAY_REPLIES);
+	}
+	if (!reason)
+		return hand_over(skb, p);
+	p->reason = reason;
+	return refuse(p);
 }
 
 static __always_inline int transit_step(__u8 type)
@@ -106,48 +127,69 @@ static __always_inline int transit_step(__u8 type)
 	}
 }
 
+/* The machine's own traffic, as far as one look can tell; it is left as it came. */
+static __always_inline int is_no_udp(const struct __sk_buff *skb)
+{
+	const struct iphdr *ip = (void *)(long)skb->data + ETH_HLEN;
+
+	return (const void *)(ip + 1) <= (void *)(long)skb->data_end && ip->protocol != IPPROTO_UDP;
+}
+
 SEC("tc")
 int transit_tc(struct __sk_buff *skb)
 {
 	struct config *c = config_get();
-	struct packet p = {.hook = HOOK_TC};
+	struct packet *p;
 	struct ethhdr *eth;
 	struct wire *w;
 	void *end;
 	__u8 outer_ecn;
-	int ours;
+	int ours, step;
 
-	if (!c || skb->protocol != bpf_htons(ETH_P_IP))
+	if (!c || skb->protocol != bpf_htons(ETH_P_IP) || is_no_udp(skb))
 		return TC_ACT_UNSPEC;
-	make_readable(skb);
+	make_readable(skb, WIRE_BYTES);
 	eth = (void *)(long)skb->data;
 	end = (void *)(long)skb->data_end;
 	w = (void *)(eth + 1);
 	if ((void *)(w + 1) > end)
 		return TC_ACT_UNSPEC;
-	ours = wire_is_ours(eth, w, c->self);
+	ours = wire_is_ours(eth, w, end, c->self);
 	if (!ours)
 		return TC_ACT_UNSPEC;
-	p.self = c->self;
-	p.now = now_ticks();
-	p.reason = ours < 0 ? DROP_OUTER_HEADER : wire_read(w, &p);
-	if (!p.reason)
-		p.reason = parse_inner(c, w + 1, end, skb->len - ETH_HLEN - WIRE_BYTES, &p);
-	if (p.reason)
-		return refuse(&p);
+	p = packet_new(HOOK_TC);
+	if (!p)
+		return TC_ACT_SHOT;
+	p->self = c->self;
+	p->now = now_ticks();
+	p->reason = ours < 0 ? DROP_OUTER_HEADER : wire_read(w, p);
+	if (!p->reason)
+		p->reason = parse_inner(c, w + 1, end, skb->len - ETH_HLEN - WIRE_BYTES, p);
+	if (p->reason)
+		return refuse(p);
 	outer_ecn = w->ip.tos & ECN_MASK;
-	if (p.type == WIRE_DATA)
+	if (outer_ecn == ECN_CE)
+		p->tos |= ECN_CE; /* kept should the message go on */
+	if (p->type == WIRE_DATA)
 		count(COUNTER_DATA_RECEIVED);
 
-	switch (core_run(&p, transit_step(p.type))) {
+	step = core_run(p, transit_step(p->type));
+	if (p->rewrite && (step == STEP_SEND || step == STEP_HAND) &&
+	    rewrite_packet(skb, p, ETH_HLEN + WIRE_BYTES)) {
+		p->reason = DROP_ENCAPSULATION;
+		return refuse(p);
+	}
+	switch (step) {
 	case STEP_SEND:
-		return send_in_place(skb, c, &p, 0);
+		return send_in_place(skb, c, p, 0);
 	case STEP_HAND:
-		return deliver(skb, &p, outer_ecn);
+	case STEP_ECHO:
+	case STEP_REFUSE:
+		return deliver(skb, p, outer_ecn, step);
 	case STEP_END:
 		return TC_ACT_SHOT; /* the answer was applied; an answer alone goes nowhere */
 	default:
-		return refuse(&p);
+		return refuse(p);
 	}
 }
 

@@ -7,6 +7,7 @@ headers say.  Reads `bpftool -j btf dump`, so that nothing is typed twice and by
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import re
 import subprocess
@@ -149,15 +150,18 @@ def render(dump: dict[str, Any]) -> str:
     enums = [t for t in types.all if t["kind"] == "ENUM" and t["name"] not in ("(anon)", "bpf_map_type")]
     sections = {t["name"]: t for t in types.all if t["kind"] == "DATASEC"}
     maps = [types.by_id[v["type_id"]] for v in sections[".maps"]["vars"]]
-    skip = {"flow_table", "addr", "(anon)"}
+    skip = {"flow_table", "nat_table", "addr", "(anon)"}
     structs = [t for t in types.all if t["kind"] == "STRUCT" and t["name"] not in skip]
-    structs.sort(key=lambda t: (t["name"] != "prefix", t["name"]))
+    structs.sort(key=lambda t: (t["name"] not in ("prefix", "flow_entry"), t["name"]))  # nested ones first
     parts = [HEAD]
     parts += [render_enum(t, enum_prefix(t)) for t in sorted(enums, key=lambda t: str(t["name"]))]
     parts += [render_struct(types, t) for t in structs]
     specs = [map_spec(types, v["name"], types.bare(v["type_id"])[0]) for v in maps]
     parts.append("\n".join(["MAPS: dict[str, MapSpec] = {", *sorted(specs), "}"]))
-    return "\n\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+    text = "\n\n\n".join(part.rstrip("\n") for part in parts)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    told = "# Of all the above: maps filled under another layout must not be read under this one."
+    return f'{text}\n\n{told}\nDIGEST = "{digest}"\n'
 
 
 def main() -> int:

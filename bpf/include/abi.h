@@ -21,6 +21,7 @@ enum limit {
 	WIRE_PORT_BASE = 49152,
 	SET_PLACES = 16,
 	UNDERLAY_PREFIXES = 8,
+	MAGLEV_SIZE = 251, /* slots of a service's table: a prime, many times the backends of a small service */
 	TAG_MASK = 0xfeff, /* bit 8 is the group bit of a MAC address and stays clear */
 };
 
@@ -44,6 +45,10 @@ enum wire_bit {
 	WIRE_SCOPE_MASK = 0x30,
 	WIRE_PASSED = 0x40,
 	WIRE_ASK_ONLY = 0x80,
+};
+
+enum wire_try {
+	WIRE_TRY_MASK = 0x07,
 };
 
 /* reserved byte 3: hop << 4 | try << 1 | spare;  byte 7: life << 5 | spare */
@@ -85,14 +90,19 @@ enum drop_reason {
 	DROP_NO_ANSWER,		   /* every bouncer was asked and none could answer */
 	DROP_HOP_LIMIT,
 	DROP_PENDING_BUDGET,	   /* too much sent while the question is open */
+	DROP_QUERY_BUDGET,	   /* the endpoint asks more questions a second than it may */
 	DROP_UNKNOWN_DESTINATION,
 	DROP_DENIED,
+	DROP_NO_BACKEND,	   /* a service without backends */
+	DROP_NAT_CLASH,		   /* no free port towards this backend */
+	DROP_UNKNOWN_REPLY,	   /* a reply of a backend whose flow is not known here; the client's next packet heals it */
 	DROP_UNKNOWN_VERSION,
 	DROP_UNKNOWN_TYPE,
 	DROP_UNKNOWN_ACTION,
 	DROP_UNTRUSTED,		   /* from an address that has no say in this: not of the VPC set, not underlay */
 	DROP_ASKER_MISMATCH,	   /* a query that names another asking host than sent it */
 	DROP_STRAY_VERDICT,	   /* a verdict or not-here for a source that does not live here */
+	DROP_TOO_BIG,		   /* with the outer headers larger than the uplink takes */
 	DROP_ENCAPSULATION,	   /* the kernel refused to add or remove the outer headers */
 	DROP_OUTER_HEADER,	   /* outer header with options, fragmented, or not VXLAN */
 	DROP_CONGESTION_MARK,	   /* outer CE on a packet whose sender does not do ECN (RFC 6040) */
@@ -115,6 +125,14 @@ enum counter {
 	COUNTER_NOT_HERE_SENT,
 	COUNTER_NOT_HERE_RECEIVED,
 	COUNTER_GATEWAY_REPLIES,
+	COUNTER_NAT_INSTALLED,
+	COUNTER_NAT_HEALED,
+	COUNTER_REVALIDATIONS,
+	COUNTER_REVALIDATIONS_UNANSWERED,
+	COUNTER_QUERIES_REFUSED_BUSY,
+	COUNTER_BOUNCERS_SKIPPED,
+	COUNTER_BOUNCERS_PROBED,
+	COUNTER_BOUNCERS_BACK,
 	COUNTER_COUNT,
 };
 
@@ -133,6 +151,7 @@ enum config_flag {
 struct config {
 	__be32 self;   /* underlay address */
 	__u32 uplink;  /* ifindex */
+	__u32 mtu;     /* of the uplink, bytes */
 	__u32 flags;
 	__u32 hop_limit;
 	__u32 fresh;
@@ -145,6 +164,16 @@ struct config {
 	__u32 pending_packets;
 	__u32 pending_bytes;
 	__u32 fragment;
+	__u32 reask;	    /* an unanswered revalidation is repeated after this */
+	__u32 skip;	    /* a bouncer that does not answer is probed after this */
+	__u32 busy;	    /* a busy bouncer is left alone for this */
+	__u32 dead_queries; /* so many unanswered queries, the first older than `pending`: the bouncer is skipped */
+	__u32 query_burst;  /* queries an endpoint may send at once, and a second */
+	__u32 query_rate;   /* queries of an endpoint a tick, in 1/256 */
+	__u32 busy_rate;    /* KiB of queries a tick that a bouncer takes of one host and VPC, in 1/256; 0: any */
+	__u32 busy_burst;   /* KiB at once */
+	__be32 link;	    /* the uplink's own link: hosts there are neighbours, which takes no routing */
+	__be32 link_mask;   /* 0: none */
 	struct prefix underlay[UNDERLAY_PREFIXES];
 };
 
@@ -177,6 +206,7 @@ struct subnet_key {
 struct subnet_row {
 	__u16 bouncers;
 	__u16 pad;
+	__be32 mask; /* of its prefix: a destination in the same subnet is answered in one leg */
 };
 
 /* routes: which subnet an address belongs to; members only. Never read on the fast path. */
@@ -206,7 +236,7 @@ struct endpoint_row {
 	__be32 subnet;
 	__be16 tag;
 	__be16 identity;
-	__u32 flags;
+	__be32 next; /* the host it is moving to: it too speaks for the endpoint; else 0 */
 };
 
 /* locals: endpoints that live on this host. ifindex 0: it moved to `moved_to`. */
@@ -215,6 +245,7 @@ struct local_row {
 	__u32 slot;
 	__be32 subnet;
 	__be32 moved_to;
+	__be32 gateway;
 	__u8 mac[6];
 	__be16 tag;
 };
@@ -253,6 +284,7 @@ enum flow_flag {
 	FLOW_NATED = 0x04,
 	FLOW_CLOSING = 0x08, /* a FIN or RST was seen */
 	FLOW_STALE = 0x10,
+	FLOW_REPLY = 0x20, /* of a backend, asked about in mid-stream: only a host that knows the flow may deliver */
 };
 
 struct flow_entry {
@@ -266,6 +298,74 @@ struct flow_entry {
 	__u8 unanswered;
 	__u8 scope;
 	__u8 life;
+	__be32 vip; /* NATED: the service that the client addressed, carried by every packet of the flow */
+	__be16 vip_port;
+	__u16 pad;
+};
+
+/* nats: outer array by slot, inner LRU by flow, on the client's host. A pair of entries a flow: FORWARD is found by what
+ * the client sends, REVERSE by what the backend's packets look like when they arrive. */
+enum nat_kind {
+	NAT_FORWARD = 1,
+	NAT_REVERSE = 2,
+	NAT_HAIRPIN = 4, /* the backend is the client itself: it sees its gateway as the peer */
+};
+
+struct nat_entry {
+	struct flow_entry flow;
+	__be32 src; /* what addresses and ports become */
+	__be32 dst;
+	__be16 sport;
+	__be16 dport;
+	__u32 kind;
+};
+
+/* services, maglev, backends: on every member of the VPC set. Four bytes name a VIP or backend: the VPC has the rest. */
+enum service_flag {
+	SERVICE_AFFINITY = 1, /* by client address */
+};
+
+struct service_key {
+	__u32 vni;
+	__be32 vip;
+	__be16 port; /* 0 with ICMP: the VIP answers ping */
+	__u8 proto;
+	__u8 pad;
+};
+
+struct service_row {
+	__u32 size; /* slots in `maglev`; 0: no backend */
+	__u32 flags;
+};
+
+struct maglev_key {
+	__u32 vni;
+	__be32 vip;
+	__be16 port;
+	__u8 proto;
+	__u8 pad;
+	__u32 slot;
+};
+
+struct maglev_row {
+	__be32 addr;
+	__be16 port;
+	__u16 pad;
+};
+
+/* vip 0: some service of the VPC has this backend. A row exists while the backend may keep its connections. */
+struct backend_key {
+	__u32 vni;
+	__be32 addr;
+	__be32 vip;
+	__be16 port;
+	__be16 vip_port;
+	__u8 proto;
+	__u8 pad[3];
+};
+
+struct backend_row {
+	__u32 ready; /* 0: serving or terminating: keeps what it has, gets nothing new */
 };
 
 /* asked: open questions and cached refusals, apart from the flows so that a scan cannot evict live ones. */
@@ -300,17 +400,41 @@ struct fragment_row {
 	__u32 seen;
 };
 
+/* bouncers: what an asking host has seen of each one. A dead one is asked nothing but probes. */
+struct bouncer_key {
+	__be32 host;
+};
+
+struct bouncer_state {
+	__u32 unanswered; /* one-leg queries since its last answer */
+	__u32 first;	  /* ticks of the first of them */
+	__u32 until;	  /* ticks: not asked before; of a dead one, not probed before */
+	__u32 dead;
+};
+
+/* budgets: token buckets; of a port's queries (host 0, id its ifindex) and of an asking host's (id the VNI). */
+struct budget_key {
+	__be32 host;
+	__u32 id;
+};
+
+struct budget {
+	__u32 tokens; /* in 1/256 */
+	__u32 filled; /* ticks */
+};
+
 struct drop_key {
 	__u32 vni;
 	__u32 reason;
 };
 
 _Static_assert(sizeof(struct flow_key) == 44, "flow_key");
-_Static_assert(sizeof(struct flow_entry) == 24, "flow_entry");
+_Static_assert(sizeof(struct flow_entry) == 32, "flow_entry");
+_Static_assert(sizeof(struct nat_entry) == 48, "nat_entry");
 _Static_assert(sizeof(struct asked_entry) == 16, "asked_entry");
 _Static_assert(sizeof(struct endpoint_row) == 16, "endpoint_row: cache misses are a bouncer's cost");
 _Static_assert(sizeof(struct vpc_row) == 72, "vpc_row");
 _Static_assert(sizeof(struct port_row) == 40, "port_row");
-_Static_assert(sizeof(struct local_row) == 24, "local_row");
+_Static_assert(sizeof(struct local_row) == 28, "local_row");
 
 #endif

@@ -6,7 +6,10 @@
 #ifndef MIZAR_BOUNCE_H
 #define MIZAR_BOUNCE_H
 
+#include "budget.h"
 #include "divide.h"
+#include "flow.h"
+#include "service.h"
 
 /* Counts what this host did with a query, once it is certain: XDP may still leave the sending to TC. */
 static __always_inline void bounce_count(const struct packet *p)
@@ -33,15 +36,20 @@ static __always_inline int answer(struct packet *p, __u8 action)
 	return STEP_VERDICT;
 }
 
-/* First leg: does the source live where the query comes from? 0 to go on, else the action to answer with. */
-static __always_inline __u8 check_source(struct packet *p)
+/* First leg: does the source live where the query comes from? 0 to go on, else the action to answer with. `own`: the
+ * serving row of its subnet, which mostly is the destination's too. */
+static __always_inline __u8 check_source(struct packet *p, struct serving_row **own, __be32 *own_subnet)
 {
 	struct endpoint_key key = {.vni = p->key.vni, .addr = p->key.src};
 	struct endpoint_row *source = bpf_map_lookup_elem(&endpoints, &key);
 	__be32 subnet;
 
-	if (source && serving_find(p->key.vni, source->subnet)) {
-		if (source->host != p->asker)
+	if (source) {
+		*own_subnet = source->subnet;
+		*own = serving_find(p->key.vni, source->subnet);
+	}
+	if (source && *own) {
+		if (source->host != p->asker && source->next != p->asker)
 			return ACTION_RETRY; /* this list may lag behind the endpoint's move */
 		p->identity = source->identity;
 		return 0;
@@ -51,17 +59,23 @@ static __always_inline __u8 check_source(struct packet *p)
 	return ACTION_NOT_SERVING;
 }
 
-/* The destination is not among the endpoints known here. */
-static __always_inline int bounce_unknown(struct packet *p, const struct vpc_row *vpc)
+/* The destination (or the backend chosen for it) is not among the endpoints known here. */
+static __always_inline int bounce_unknown(struct packet *p, const struct addr *dst)
 {
+	struct vpc_row *vpc = vpc_find(p->key.vni);
+	struct serving_row *serving_row;
 	__be32 subnet, next;
 
-	if (!serving_find(p->key.vni, 0))
+	if (!vpc || !serving_find(p->key.vni, 0))
 		return answer(p, ACTION_NOT_SERVING);
-	if (!divide_route(p->key.vni, &p->key.dst, &subnet))
+	if (!divide_route(p->key.vni, dst, &subnet))
 		return answer(p, ACTION_UNKNOWN);
-	if (serving_find(p->key.vni, subnet))
+	serving_row = serving_find(p->key.vni, subnet);
+	if (serving_row) {
+		if (serving_row->stale)
+			p->flags |= WIRE_STALE;
 		return answer(p, ACTION_UNKNOWN);
+	}
 	if (p->bits & WIRE_PASSED)
 		return answer(p, ACTION_NOT_SERVING);
 	next = divide_bouncer(p, vpc, subnet);
@@ -74,38 +88,88 @@ static __always_inline int bounce_unknown(struct packet *p, const struct vpc_row
 	return STEP_SEND;
 }
 
+/* First leg, and the destination is no endpoint: for a service a backend is chosen. 0 to go on, else the action. */
+static __always_inline __u8 check_service(struct packet *p)
+{
+	if (!serving_find(p->key.vni, 0))
+		return 0; /* the services are not all known here; the destination will not be found either */
+	switch (service_choose(p)) {
+	case SERVICE_EMPTY:
+		return ACTION_GONE;
+	case SERVICE_PING:
+		return ACTION_HERE;
+	default:
+		return 0;
+	}
+}
+
+/* The endpoint that the packet is for, or the backend that stands for it. */
+static __always_inline struct endpoint_row *bounce_find(const struct packet *p, struct endpoint_key *key)
+{
+	key->vni = p->key.vni;
+	key->addr = p->key.dst;
+	if (p->flags & WIRE_NATED)
+		key->addr.w[3] = p->nat_addr;
+	return bpf_map_lookup_elem(&endpoints, key);
+}
+
+/* A query that is known to be one's to answer takes four lookups: budget, source, serving, destination. */
 __attribute__((noinline)) int step_bounce(struct packet *p)
 {
+	struct config *c = config_get();
 	struct endpoint_key key = {};
+	struct budget_key budget = {};
+	struct serving_row *serving_row = NULL;
 	struct endpoint_row *row;
-	struct vpc_row *vpc;
+	__be32 own_subnet = 0;
 	__u8 refused;
 
-	if (!p)
+	if (!p || !c)
 		return STEP_DROP;
-	vpc = vpc_find(p->key.vni);
+	budget.host = p->asker;
+	budget.id = p->key.vni;
+	if (c->busy_rate && p->asker != p->self &&
+	    !budget_take(&budget, (p->length >> 2) + 1, c->busy_rate, c->busy_burst << 8, p->now)) {
+		count(COUNTER_QUERIES_REFUSED_BUSY);
+		return answer(p, ACTION_BUSY);
+	}
 	if (p->bits & WIRE_PASSED) {
+		struct vpc_row *vpc = vpc_find(p->key.vni);
+
 		if (!vpc || !vpc_accepts(vpc, p->from))
 			return drop(p, DROP_UNTRUSTED);
 	} else {
 		if (p->asker != p->from)
 			return drop(p, DROP_ASKER_MISMATCH);
-		if (!vpc)
-			return answer(p, ACTION_NOT_SERVING);
-		refused = check_source(p);
+		refused = check_source(p, &serving_row, &own_subnet);
 		if (refused)
 			return answer(p, refused);
+		if (p->flags & WIRE_NATED && !service_keeps(p)) /* asks after the backend it has */
+			return answer(p, ACTION_GONE);
 	}
 
-	key.vni = p->key.vni;
-	key.addr = p->key.dst;
-	row = bpf_map_lookup_elem(&endpoints, &key);
+	row = bounce_find(p, &key);
+	/* VIPs lie outside of every subnet: an endpoint's address is no service's. */
+	if (!row && !(p->bits & WIRE_PASSED) && !(p->flags & WIRE_NATED)) {
+		refused = check_service(p);
+		if (refused)
+			return answer(p, refused);
+		if (p->flags & WIRE_NATED)
+			row = bounce_find(p, &key);
+	}
 	if (!row)
-		return bounce_unknown(p, vpc);
-	if (!serving_find(p->key.vni, row->subnet))
+		return bounce_unknown(p, &key.addr);
+	if (!serving_row || row->subnet != own_subnet)
+		serving_row = serving_find(p->key.vni, row->subnet);
+	if (!serving_row)
 		return answer(p, ACTION_NOT_SERVING);
+	if (serving_row->stale)
+		p->flags |= WIRE_STALE;
 	p->peer_tag = row->tag;
 	p->target = row->host;
+	/* A backend that speaks in mid-stream lost its entry: only a host that knows the flow may deliver this. */
+	if (p->key.proto == IPPROTO_TCP && !(p->tcp_flags & TCP_SYN) && !(p->flags & WIRE_NATED) && service_backend(p))
+		p->flags |= WIRE_REPLY;
 	return answer(p, ACTION_ALLOW);
 }
 

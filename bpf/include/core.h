@@ -21,6 +21,12 @@ static __always_inline int core_run(struct packet *p, int step)
 		case STEP_EGRESS:
 			step = step_egress(p);
 			break;
+		case STEP_REVALIDATE:
+			step = step_revalidate(p);
+			break;
+		case STEP_PROBE:
+			step = step_probe(p);
+			break;
 		case STEP_ASK:
 			step = step_ask(p);
 			break;

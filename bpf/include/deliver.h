@@ -3,6 +3,7 @@
 #define MIZAR_DELIVER_H
 
 #include "flow.h"
+#include "nat.h"
 #include "vpc.h"
 
 static __always_inline struct local_row *local_find(__u32 vni, const struct addr *addr)
@@ -12,12 +13,15 @@ static __always_inline struct local_row *local_find(__u32 vni, const struct addr
 	return bpf_map_lookup_elem(&locals, &key);
 }
 
-/* Sends the packet as data to `host`; on a host of its own it arrives in the same run. */
-static __always_inline int forward(struct packet *p, __be32 host, __be16 peer_tag)
+/* Sends the packet as data to `host`; on a host of its own it arrives in the same run. `vip` 0: no service's flow. */
+static __always_inline int forward(struct packet *p, __be32 host, __be16 peer_tag, __be32 vip, __be16 vip_port,
+				   __u8 reply)
 {
 	p->type = WIRE_DATA;
 	p->action = ACTION_NONE;
-	p->flags &= WIRE_REPLY;
+	p->flags = (vip ? WIRE_NATED : 0) | (reply ? WIRE_REPLY : 0);
+	p->nat_addr = vip;
+	p->nat_port = vip_port;
 	p->bits = 0;
 	p->attempt = 0;
 	p->life = 0;
@@ -31,20 +35,85 @@ static __always_inline int forward(struct packet *p, __be32 host, __be16 peer_ta
 	return STEP_SEND;
 }
 
+/* What an entry says. A service's flow is a reply where its backend sends. */
+static __always_inline int forward_by(struct packet *p, const struct flow_entry *e)
+{
+	return forward(p, e->host, e->peer_tag, e->vip, e->vip_port,
+		       e->flags & FLOW_REPLY || (e->vip && e->flags & FLOW_LEARNED));
+}
+
+/* The same for a client's flow to a service. */
+static __always_inline int forward_natted(struct packet *p, const struct nat_entry *n)
+{
+	nat_rewrite(p, n);
+	return forward(p, n->flow.host, n->flow.peer_tag, n->flow.vip, n->flow.vip_port, 0);
+}
+
 /* The reply's entry, from what was seen: replies need no query. A live entry keeps its host. */
 static __always_inline void learn(const struct config *c, struct packet *p, __be16 owner_tag)
 {
 	struct flow_key back = reversed(&p->key);
-	struct flow_entry *e = flow_live(c, p, &back, owner_tag);
+	struct flow_entry *e = flow_live(c, p, &back, owner_tag), new = {};
 
 	if (e) {
 		flow_touch(e, p);
+		if (e->host != p->from && !e->asked)
+			e->confirmed = p->now - 2 * c->fresh; /* never believed, but asked about once */
+		if (p->flags & WIRE_NATED && !e->vip) { /* the client's packet heals what its backend had forgotten */
+			e->vip = p->nat_addr;
+			e->vip_port = p->nat_port;
+			e->flags = (e->flags & ~FLOW_REPLY) | FLOW_NATED | FLOW_LEARNED;
+		}
 		return;
 	}
-	if (flow_install(p, &back, p->from, p->own_tag, owner_tag, FLOW_LEARNED))
+	flow_entry_make(p, p->from, p->own_tag, owner_tag, FLOW_LEARNED, &new);
+	if (p->flags & WIRE_NATED) {
+		new.flags |= FLOW_NATED;
+		new.vip = p->nat_addr;
+		new.vip_port = p->nat_port;
+	}
+	if (flow_insert(p, &back, &new))
 		return;
 	count(COUNTER_ENTRIES_LEARNED);
 	bpf_map_delete_elem(&asked, &back);
+}
+
+/* A reply of a service's backend whose pair was lost here: the packet itself says who it was sent as. */
+static __always_inline void nat_heal(const struct config *c, struct packet *p, const struct local_row *local)
+{
+	struct nat_pair *pair = nat_pair_get();
+
+	if (!pair)
+		return;
+	pair->key = reversed(&p->key);
+	pair->key.dst.w[3] = p->nat_addr;
+	pair->key.dport = p->nat_port;
+	nat_pair_make(pair, p->key.src.w[3], p->key.sport, 0, p->from, p->own_tag, local->tag, p->now);
+	nat_install(c, p, pair);
+	nat_rewrite(p, &pair->reverse);
+	count(COUNTER_NAT_HEALED);
+}
+
+/* At the client's host: the backend's address becomes the VIP again. 1: it was a service's reply; 0: it was none;
+ * -1: it was a reply that nobody here waits for. */
+static __always_inline int unnat(const struct config *c, struct packet *p, const struct local_row *local)
+{
+	struct nat_entry *n = nat_live(c, p, &p->key, local->tag);
+	struct flow_key back;
+
+	if (n && n->kind == NAT_REVERSE) {
+		flow_touch(&n->flow, p);
+		nat_rewrite(p, n);
+		return 1;
+	}
+	if (!(p->flags & WIRE_REPLY))
+		return 0;
+	if (p->flags & WIRE_NATED) {
+		nat_heal(c, p, local);
+		return 1;
+	}
+	back = reversed(&p->key);
+	return flow_live(c, p, &back, local->tag) ? 0 : -1;
 }
 
 __attribute__((noinline)) int step_arrive(struct packet *p)
@@ -65,22 +134,31 @@ __attribute__((noinline)) int step_arrive(struct packet *p)
 		return p->from == p->self ? STEP_NOT_HERE : STEP_SEND;
 	}
 	p->slot = local->slot;
-	if (!p->icmp_error)
-		learn(c, p, local->tag);
+	if (!p->icmp_error && !p->rewrite) {
+		int reply = unnat(c, p, local);
+
+		if (reply < 0)
+			return drop(p, DROP_UNKNOWN_REPLY);
+		if (!reply)
+			learn(c, p, local->tag);
+	} else if (!p->icmp_error && p->was_src == p->key.src.w[3]) {
+		learn(c, p, local->tag); /* not where the gateway stands for the endpoint itself: the pair knows the way */
+	}
 	p->ifindex = local->ifindex;
 	__builtin_memcpy(p->mac, local->mac, sizeof(p->mac));
 	count(COUNTER_DELIVERED);
 	return STEP_HAND;
 }
 
-/* Our data came back. The entry goes only on the word of the very host it names. */
+/* Our data came back. The entry changes or goes only on the word of the very host it names: where that host knows where
+ * the endpoint went, the entry follows, is believed no more, and so the flow's next packet asks. */
 __attribute__((noinline)) int step_not_here(struct packet *p)
 {
 	struct config *c = config_get();
+	struct nat_entry *n = NULL;
+	struct flow_key key;
 	struct flow_entry *e;
 	struct local_row *local;
-	void *table;
-	__u32 slot;
 
 	if (!p || !c)
 		return STEP_DROP;
@@ -90,23 +168,34 @@ __attribute__((noinline)) int step_not_here(struct packet *p)
 	if (!local || !local->ifindex)
 		return drop(p, DROP_STRAY_VERDICT);
 	count(COUNTER_NOT_HERE_RECEIVED);
-	slot = local->slot;
-	p->slot = slot;
+	p->slot = local->slot;
 	p->own_tag = local->tag;
 	p->subnet = local->subnet;
 	p->hop++;
 	if (p->hop > c->hop_limit)
 		return drop(p, DROP_HOP_LIMIT);
 	e = flow_live(c, p, &p->key, local->tag);
-	if (e && (e->host != p->from || e->peer_tag != p->peer_tag))
-		return forward(p, e->host, e->peer_tag);
-	if (!e)
-		return p->icmp_error ? drop(p, DROP_ICMP_ERROR_NO_FLOW) : STEP_ASK;
-	table = bpf_map_lookup_elem(&flows, &slot);
-	if (table)
-		bpf_map_delete_elem(table, &p->key);
-	if (p->target)
-		return forward(p, p->target, p->peer_tag); /* once; the flow's next packet asks */
+	if (!e && p->flags & WIRE_NATED) {
+		n = nat_forward_of(c, p, local->tag, &key);
+		if (n)
+			e = &n->flow;
+	}
+	if (e && e->host == p->from && e->peer_tag == p->peer_tag) {
+		if (p->target && (p->target == p->self || underlay_host(c, p->target))) {
+			e->host = p->target;
+			e->confirmed = p->now - 2 * c->fresh;
+			e->asked = 0;
+		} else if (n) {
+			nat_remove(p, &key, n);
+			nat_undo(p, &key); /* the service may have another backend */
+			e = NULL;
+		} else {
+			flow_remove(p, &p->key);
+			e = NULL;
+		}
+	}
+	if (e)
+		return forward_by(p, e);
 	return p->icmp_error ? drop(p, DROP_ICMP_ERROR_NO_FLOW) : STEP_ASK;
 }
 

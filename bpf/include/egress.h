@@ -2,6 +2,7 @@
 #ifndef MIZAR_EGRESS_H
 #define MIZAR_EGRESS_H
 
+#include "budget.h"
 #include "deliver.h"
 
 /* Notes the question, or that it is still open. 0 to ask, else the reason not to. */
@@ -12,7 +13,7 @@ static __always_inline __u32 note_question(const struct config *c, struct packet
 		.since = p->now, .bytes = p->length, .packets = 1, .state = ASKED_PENDING, .owner_tag = p->own_tag};
 
 	p->attempt = 0;
-	if (!a || a->owner_tag != p->own_tag || (a->state != ASKED_PENDING && p->now - a->since > c->negative)) {
+	if (!a || a->owner_tag != p->own_tag || (a->state != ASKED_PENDING && elapsed(p->now, a->since) > c->negative)) {
 		bpf_map_update_elem(&asked, &p->key, &first, BPF_ANY);
 		return 0;
 	}
@@ -20,7 +21,7 @@ static __always_inline __u32 note_question(const struct config *c, struct packet
 		return DROP_DENIED;
 	if (a->state == ASKED_NEGATIVE)
 		return DROP_UNKNOWN_DESTINATION;
-	if (p->now - a->since > c->pending) {
+	if (elapsed(p->now, a->since) > c->pending) {
 		a->attempt++;
 		a->since = p->now;
 		a->packets = 0;
@@ -34,22 +35,56 @@ static __always_inline __u32 note_question(const struct config *c, struct packet
 	return 0;
 }
 
+/* What a backend answers to the gateway, when the gateway stands for itself as the client. */
+static __always_inline int hairpin_back(struct packet *p, struct nat_entry *n)
+{
+	struct local_row *local;
+
+	flow_touch(&n->flow, p);
+	nat_rewrite(p, n);
+	local = local_find(p->key.vni, &p->key.dst);
+	if (!local || !local->ifindex)
+		return drop(p, DROP_NO_ENDPOINT);
+	p->ifindex = local->ifindex;
+	__builtin_memcpy(p->mac, local->mac, sizeof(p->mac));
+	count(COUNTER_DELIVERED);
+	return STEP_HAND;
+}
+
 __attribute__((noinline)) int step_egress(struct packet *p)
 {
 	struct config *c = config_get();
+	struct budget_key budget = {};
 	struct flow_entry *e;
+	struct nat_entry *n;
 	__u32 reason;
 
 	if (!p || !c)
 		return STEP_DROP;
+	budget.id = p->ifindex;
 	p->hop = 0;
 	e = flow_live(c, p, &p->key, p->own_tag);
 	if (e) {
 		flow_touch(e, p);
-		return forward(p, e->host, e->peer_tag);
+		p->revalidate = !p->icmp_error && flow_due(c, e, p);
+		return forward_by(p, e);
+	}
+	n = nat_live(c, p, &p->key, p->own_tag);
+	if (n && n->kind == (NAT_REVERSE | NAT_HAIRPIN))
+		return hairpin_back(p, n);
+	if (n && n->kind & NAT_FORWARD) {
+		/* A SYN on an idle entry is another connection on the same ports: it gets a choice of its own. */
+		if (!(p->tcp_flags & TCP_SYN && elapsed(p->now, n->flow.seen) > c->reask)) {
+			flow_touch(&n->flow, p);
+			p->revalidate = flow_due(c, &n->flow, p);
+			return forward_natted(p, n);
+		}
+		nat_remove(p, &p->key, n);
 	}
 	if (p->icmp_error)
 		return drop(p, DROP_ICMP_ERROR_NO_FLOW);
+	if (!budget_take(&budget, 256, c->query_rate, c->query_burst << 8, p->now))
+		return drop(p, DROP_QUERY_BUDGET);
 	reason = note_question(c, p);
 	return reason ? drop(p, reason) : STEP_ASK;
 }

@@ -24,11 +24,16 @@ MIZAR_MAP(BPF_MAP_TYPE_HASH, subnets, struct subnet_key, struct subnet_row, 6553
 MIZAR_MAP(BPF_MAP_TYPE_LPM_TRIE, routes, struct route_key, struct route_row, 65536, BPF_F_NO_PREALLOC);
 MIZAR_MAP(BPF_MAP_TYPE_HASH, serving, struct subnet_key, struct serving_row, 65536, BPF_F_NO_PREALLOC);
 MIZAR_MAP(BPF_MAP_TYPE_HASH, endpoints, struct endpoint_key, struct endpoint_row, 1 << 20, BPF_F_NO_PREALLOC);
+MIZAR_MAP(BPF_MAP_TYPE_HASH, services, struct service_key, struct service_row, 65536, BPF_F_NO_PREALLOC);
+MIZAR_MAP(BPF_MAP_TYPE_HASH, maglev, struct maglev_key, struct maglev_row, 1 << 20, BPF_F_NO_PREALLOC);
+MIZAR_MAP(BPF_MAP_TYPE_HASH, backends, struct backend_key, struct backend_row, 1 << 18, BPF_F_NO_PREALLOC);
 MIZAR_MAP(BPF_MAP_TYPE_HASH, locals, struct endpoint_key, struct local_row, 16384, BPF_F_NO_PREALLOC);
 MIZAR_MAP(BPF_MAP_TYPE_HASH, ports, struct port_key, struct port_row, 16384, BPF_F_NO_PREALLOC);
 
 /* What is below is written by the programs. LRUs are preallocated: an insertion never waits for memory. */
 MIZAR_MAP(BPF_MAP_TYPE_LRU_HASH, asked, struct flow_key, struct asked_entry, 8192, 0);
+MIZAR_MAP(BPF_MAP_TYPE_LRU_HASH, bouncers, struct bouncer_key, struct bouncer_state, 4096, 0);
+MIZAR_MAP(BPF_MAP_TYPE_LRU_HASH, budgets, struct budget_key, struct budget, 16384, 0);
 MIZAR_MAP(BPF_MAP_TYPE_LRU_HASH, fragments, struct fragment_key, struct fragment_row, 1024, 0);
 MIZAR_MAP(BPF_MAP_TYPE_PERCPU_HASH, drops, struct drop_key, __u64, 8192, BPF_F_NO_PREALLOC);
 MIZAR_MAP(BPF_MAP_TYPE_PERCPU_ARRAY, counters, __u32, __u64, COUNTER_COUNT, 0);
@@ -49,6 +54,22 @@ struct {
 	__array(values, struct flow_table);
 } flows SEC(".maps");
 
+/* The same for the NAT pairs of a VPC: plain flows must not push them out. */
+struct nat_table {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__uint(key_size, sizeof(struct flow_key));
+	__uint(value_size, sizeof(struct nat_entry));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1024);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__array(values, struct nat_table);
+} nats SEC(".maps");
+
 static __always_inline struct config *config_get(void)
 {
 	__u32 zero = 0;
@@ -64,7 +85,15 @@ static __always_inline void count(__u32 which)
 		*value += 1;
 }
 
-/* Times are compared as differences, so that 32 bits of ticks may wrap. */
+/* Ticks from `then` to `now`, 32 bits that may wrap. 0 when `then` is later: another CPU may have stamped an entry after
+ * this program read its own clock. */
+static __always_inline __u32 elapsed(__u32 now, __u32 then)
+{
+	__s32 ticks = (__s32)(now - then);
+
+	return ticks < 0 ? 0 : ticks;
+}
+
 static __always_inline __u32 now_ticks(void)
 {
 	return (__u32)bpf_jiffies64();

@@ -9,13 +9,17 @@
 #include "maps.h"
 #include <bpf/bpf_endian.h>
 
-/* What comes next. The first four end the run. */
+/* What comes next. The first six end the run. */
 enum step {
 	STEP_DROP = 0, /* packet.reason */
 	STEP_SEND,     /* to host packet.to */
 	STEP_HAND,     /* to the local endpoint behind packet.ifindex */
+	STEP_ECHO,     /* answer the ping and hand it back to the local endpoint behind packet.ifindex */
+	STEP_REFUSE,   /* tell the local endpoint behind packet.ifindex that nobody is there; counted under packet.reason */
 	STEP_END,      /* the packet has done its duty */
 	STEP_EGRESS,
+	STEP_REVALIDATE, /* packet is a clone that only asks */
+	STEP_PROBE,	 /* packet is a clone that asks the dead bouncer at packet.probe */
 	STEP_ASK,
 	STEP_BOUNCE,
 	STEP_VERDICT,
@@ -45,6 +49,10 @@ struct packet {
 	__u32 ifindex;	/* STEP_HAND */
 	__u32 length;	/* bytes from the inner IP header on */
 	__u32 reason;	/* STEP_DROP */
+	__be32 was_src; /* rewrite: what the packet still says; `key` says what it becomes */
+	__be32 was_dst;
+	__be16 was_sport;
+	__be16 was_dport;
 	__be16 nat_port;
 	__be16 peer_tag;  /* tag of the destination */
 	__be16 own_tag;	  /* tag of the source */
@@ -62,7 +70,35 @@ struct packet {
 	__u8 tos;
 	__u8 icmp_error;
 	__u8 hook;
+	__u8 revalidate; /* the entry wants to be asked about: send a clone */
+	__u8 probe;	 /* place of the bouncer that a clone should probe; SET_PLACES: none */
+	__u8 rewrite;
+	__u8 header;	/* bytes of the inner IP header */
+	__u8 later_fragment;
+	__u8 pad[3];
 };
+
+/* One per CPU instead of one on the stack, which has no room for it beside the steps' own. A program runs to its end with
+ * softirqs off, and a clone that it sends is queued, so there is never a second packet at once. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct packet);
+} packet_scratch SEC(".maps");
+
+static __always_inline struct packet *packet_new(__u8 hook)
+{
+	__u32 zero = 0;
+	struct packet *p = bpf_map_lookup_elem(&packet_scratch, &zero);
+
+	if (!p)
+		return NULL;
+	__builtin_memset(p, 0, sizeof(*p));
+	p->hook = hook;
+	p->probe = SET_PLACES;
+	return p;
+}
 
 static __always_inline int drop(struct packet *p, __u32 reason)
 {

@@ -114,7 +114,7 @@ static __always_inline __u32 parse_fragment(struct config *c, struct packet *p, 
 		return 0;
 	}
 	known = bpf_map_lookup_elem(&fragments, &key);
-	if (!known || p->now - known->seen > c->fragment)
+	if (!known || elapsed(p->now, known->seen) > c->fragment)
 		return DROP_FRAGMENT_UNKNOWN;
 	p->key.sport = known->sport;
 	p->key.dport = known->dport;
@@ -139,16 +139,18 @@ static __always_inline __u32 parse_inner(struct config *c, void *l3, void *end, 
 	p->key.src = mapped(ip->saddr);
 	p->key.dst = mapped(ip->daddr);
 	p->key.proto = ip->protocol;
+	p->header = header;
 	p->tos = ip->tos;
 	p->length = available;
 	if ((bpf_ntohl(ip->daddr) >> 28) >= 0xe) /* 224.0.0.0/4 and 240.0.0.0/4 with the broadcast address */
 		return DROP_MULTICAST;
 
 	fragment = bpf_ntohs(ip->frag_off) & (IP_MORE_FRAGMENTS | IP_FRAGMENT_OFFSET);
-	if (!(fragment & IP_FRAGMENT_OFFSET))
+	p->later_fragment = !!(fragment & IP_FRAGMENT_OFFSET);
+	if (!p->later_fragment)
 		reason = parse_l4(l3 + header, end, p);
 	if (!reason && fragment)
-		reason = parse_fragment(c, p, ip->id, !(fragment & IP_FRAGMENT_OFFSET));
+		reason = parse_fragment(c, p, ip->id, !p->later_fragment);
 	p->hash = flow_hash(&p->key);
 	return reason;
 }

@@ -92,6 +92,11 @@ static __always_inline void wire_write_macs(struct wire *w, const struct packet 
 	w->src_port = p->nat_port;
 }
 
+static __always_inline __u8 wire_type(const struct wire *w)
+{
+	return w->head >> 3 & 7;
+}
+
 /* Reads the message; 0 or the reason to drop. p->key.vni, type and what they carry are set. */
 static __always_inline __u32 wire_read(const struct wire *w, struct packet *p)
 {
@@ -100,7 +105,7 @@ static __always_inline __u32 wire_read(const struct wire *w, struct packet *p)
 	p->version = w->head >> 6;
 	if (p->version != WIRE_VERSION)
 		return DROP_UNKNOWN_VERSION;
-	p->type = w->head >> 3 & 7;
+	p->type = wire_type(w);
 	if (p->type > WIRE_NOT_HERE)
 		return DROP_UNKNOWN_TYPE;
 	p->flags = w->head & 7;
@@ -151,14 +156,18 @@ static __always_inline void wire_write_lengths(struct wire *w, __u32 inner)
 	w->udp.len = bpf_htons((__u16)(inner + WIRE_BYTES - sizeof(struct iphdr)));
 }
 
-/* Is this a frame of the tunnel for `self`? 1 yes, 0 no, -1: it is, but with a header that no host of ours writes. */
-static __always_inline int wire_is_ours(const struct ethhdr *eth, const struct wire *w, __be32 self)
+/* Is this a frame of the tunnel for `self`? 1 yes, 0 no, -1: it is, but with an outer header that no host of ours writes.
+ * Later fragments are no concern: their first one never reaches the stack. */
+static __always_inline int wire_is_ours(const struct ethhdr *eth, const struct wire *w, const void *end, __be32 self)
 {
-	if (eth->h_proto != bpf_htons(ETH_P_IP) || w->ip.protocol != IPPROTO_UDP || w->ip.daddr != self)
+	const struct udphdr *udp = (const void *)w + w->ip.ihl * 4;
+
+	if (eth->h_proto != bpf_htons(ETH_P_IP) || w->ip.protocol != IPPROTO_UDP || w->ip.daddr != self ||
+	    w->ip.version != 4 || w->ip.frag_off & bpf_htons(0x1fff))
 		return 0;
-	if (w->ip.version != 4 || w->ip.ihl != 5 || w->ip.frag_off & bpf_htons(0x3fff))
-		return -1; /* options would shift the port out of sight */
-	return w->udp.dest == bpf_htons(WIRE_PORT);
+	if ((const void *)(udp + 1) > end || udp->dest != bpf_htons(WIRE_PORT))
+		return 0;
+	return w->ip.ihl == 5 && !(w->ip.frag_off & bpf_htons(0x2000)) ? 1 : -1;
 }
 
 #endif

@@ -1,93 +1,142 @@
-"""Whether a flow takes the direct path: a look into the flow table of the source's host. Called by the health gate.
+"""Whether one flow takes the direct path: its very entries in the tables of the client's host. Called by the gate.
 
-It reads what the programs installed, not what an agent says of itself.
+It reads what the programs installed, not what an agent says of itself. Entries are looked up by the flow's exact key: a
+flow of the same endpoints that somebody else began, or an entry that was learned from an arrival, proves nothing about
+the verdict.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
 
-from node_agent.datapath.layout import FlowEntry, FlowFlag, FlowKey, VpcKey, VpcRow
+from node_agent.datapath.layout import FlowEntry, FlowFlag, FlowKey, NatEntry, NatKind, VpcKey, VpcRow
 from node_agent.datapath.maps import HostMaps, Maps
-from node_agent.model.errors import MizarError
-from node_agent.model.objects import NetworkEndpoint
+from node_agent.model.errors import MizarError, Permanent
 from node_agent.model.places import StackPlaces
 
 ICMP, TCP, UDP = 1, 6, 17
 _NAMES = {ICMP: "ICMP", TCP: "TCP", UDP: "UDP"}
 
 
-def direct_path(
-    places: StackPlaces,
-    src: NetworkEndpoint,
-    dst: NetworkEndpoint,
-    proto: int,
-    *,
-    sport: int | None = None,
-    dport: int | None = None,
-) -> str | None:
-    """None when the source's host has an entry for src -> dst that names the destination's host; else why not.
+@dataclass(frozen=True, kw_only=True)
+class Flow:
+    """As its client sends it. ICMP echo: the id as both ports."""
 
-    `sport`, `dport`: None matches any (ICMP echo: the id as both). Never raises what reading maps may raise.
-    """
-    try:
-        with HostMaps(places.host(src.status.host).maps) as maps:
-            return judged(maps, src, dst, proto, sport=sport, dport=dport)
-    except MizarError as error:
-        return f"host {src.status.host}: {error}"
+    vni: int
+    proto: int
+    src: str
+    dst: str
+    sport: int
+    dport: int
+
+    def key(self) -> bytes:
+        """Its key in the flow and NAT tables."""
+        return FlowKey(
+            vni=self.vni,
+            src=_mapped(self.src),
+            dst=_mapped(self.dst),
+            sport=self.sport,
+            dport=self.dport,
+            proto=self.proto,
+        ).pack()
+
+    def __str__(self) -> str:
+        ends = (self.src, self.dst) if self.proto == ICMP else (f"{self.src}:{self.sport}", f"{self.dst}:{self.dport}")
+        return f"{_NAMES.get(self.proto, f'protocol {self.proto}')} {' to '.join(ends)}"
 
 
-def judged(
-    maps: Maps,
-    src: NetworkEndpoint,
-    dst: NetworkEndpoint,
-    proto: int,
-    *,
-    sport: int | None = None,
-    dport: int | None = None,
-) -> str | None:
-    """As `direct_path`, on the maps of the source's host."""
-    vni = int(src.name.partition("-")[0])
-    flow = f"{_NAMES.get(proto, f'protocol {proto}')} {src.spec.address} to {dst.spec.address}"
-    raw = maps.read("vpcs").get(VpcKey(vni=vni).pack())
-    if raw is None:
-        return f"host {src.status.host} has no row for VNI {vni}"
-    slot = VpcRow.unpack(raw).slot
-    if not slot:
-        return f"host {src.status.host} has no flow table for VNI {vni}"
-    entries = _matching(maps.read_flows(slot), vni, src, dst, proto, sport, dport)
-    if not entries:
-        return f"host {src.status.host} has no entry for {flow}: the verdict was not installed"
-    wanted = int(ipaddress.IPv4Address(dst.status.host_address)) if dst.status.host_address else 0
-    if any(entry.host == wanted for entry in entries):
+class HostFlows:
+    """The flows of one host, looked up in its maps. `host`: its name, for the reasons."""
+
+    def __init__(self, host: str, maps: Maps) -> None:
+        self._host, self._maps = host, maps
+        self._slots = {VpcKey.unpack(key).vni: VpcRow.unpack(row).slot for key, row in maps.read("vpcs").items()}
+
+    def direct(self, flow: Flow, peer: str) -> str | None:
+        """None when a verdict's entry sends the flow straight to underlay address `peer`; else why not."""
+        missing = self._unknown(flow)
+        if missing:
+            return missing
+        raw = self._maps.find_flow(self._slots[flow.vni], flow.key())
+        if raw is None:
+            return f"host {self._host} has no entry for {flow}: the verdict was not installed"
+        entry = FlowEntry.unpack(raw)
+        if not entry.flags & FlowFlag.ASKED:
+            return f"host {self._host} has only learned {flow} from an answer: the verdict was not installed"
+        return self._elsewhere(flow, entry, peer)
+
+    def translated(self, flow: Flow, backend: str, peer: str) -> str | None:
+        """None when a verdict's NAT pair turns the flow, of a client to a service, into one to `backend` on the host
+        with underlay address `peer`; else why not."""
+        missing = self._unknown(flow)
+        if missing:
+            return missing
+        raw = self._maps.find_nat(self._slots[flow.vni], flow.key())
+        if raw is None:
+            return f"host {self._host} has no NAT pair for {flow}: the verdict was not installed"
+        pair = NatEntry.unpack(raw)
+        entry = pair.flow[0]
+        if not pair.kind & NatKind.FORWARD or not entry.flags & FlowFlag.ASKED:
+            return f"host {self._host} has a NAT entry for {flow} that is no client's: the verdict was not installed"
+        chosen = str(ipaddress.IPv4Address(pair.dst))
+        if chosen != backend:
+            return f"host {self._host} sends {flow} to backend {chosen}, and {backend} answered"
+        return self._elsewhere(flow, entry, peer)
+
+    def _unknown(self, flow: Flow) -> str | None:
+        if flow.vni not in self._slots:
+            return f"host {self._host} has no row for VNI {flow.vni}"
+        if not self._slots[flow.vni]:
+            return f"host {self._host} has no flow table for VNI {flow.vni}"
         return None
-    found = ", ".join(sorted({str(ipaddress.IPv4Address(entry.host)) for entry in entries}))
-    return f"host {src.status.host} sends {flow} to {found} instead of {dst.status.host_address or 'nobody'}"
+
+    def _elsewhere(self, flow: Flow, entry: FlowEntry, peer: str) -> str | None:
+        found = str(ipaddress.IPv4Address(entry.host))
+        return None if found == peer else f"host {self._host} sends {flow} by host {found} instead of {peer}"
 
 
-def _matching(
-    flows: Mapping[bytes, bytes],
-    vni: int,
-    src: NetworkEndpoint,
-    dst: NetworkEndpoint,
-    proto: int,
-    sport: int | None,
-    dport: int | None,
-) -> list[FlowEntry]:
-    ends = _mapped(src.spec.address), _mapped(dst.spec.address)
-    found = []
-    for raw, value in flows.items():
-        key, entry = FlowKey.unpack(raw), FlowEntry.unpack(value)
-        if (
-            (key.vni, key.src, key.dst, key.proto) == (vni, *ends, proto)
-            and sport in (None, key.sport)
-            and dport in (None, key.dport)
-            and entry.flags & (FlowFlag.ASKED | FlowFlag.LEARNED)
-        ):
-            found.append(entry)
-    return found
+class StackFlows:
+    """The flows of every host of a stack; each host's maps are opened once, when they are first asked for."""
+
+    def __init__(self, places: StackPlaces) -> None:
+        self._places = places
+        self._maps: dict[str, HostMaps] = {}
+        self._hosts: dict[str, HostFlows] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._maps:
+            self._maps.popitem()[1].close()
+        self._hosts.clear()
+
+    def direct(self, host: str, flow: Flow, peer: str) -> str | None:
+        """As `HostFlows.direct`. What reading maps may raise is a reason."""
+        try:
+            return self._of(host).direct(flow, peer)
+        except MizarError as error:
+            return f"host {host}: {error}"
+
+    def translated(self, host: str, flow: Flow, backend: str, peer: str) -> str | None:
+        """As `HostFlows.translated`. What reading maps may raise is a reason."""
+        try:
+            return self._of(host).translated(flow, backend, peer)
+        except MizarError as error:
+            return f"host {host}: {error}"
+
+    def _of(self, host: str) -> HostFlows:
+        if host not in self._hosts:
+            if host not in self._maps:
+                self._maps[host] = HostMaps(self._places.host(host).maps)
+            self._hosts[host] = HostFlows(host, self._maps[host])
+        return self._hosts[host]
 
 
 def _mapped(address: str) -> bytes:
-    return ipaddress.IPv6Address(f"::ffff:{address}").packed
+    try:
+        return ipaddress.IPv6Address(f"::ffff:{address}").packed
+    except ValueError as error:
+        raise Permanent(f"look up flow: {address!r} is no IPv4 address") from error

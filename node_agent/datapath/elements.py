@@ -9,7 +9,7 @@ import ctypes
 import errno
 from ctypes import byref, c_char_p, c_uint32, c_uint64
 
-from node_agent.datapath.libbpf import checked, lib
+from node_agent.datapath.library import checked, lib
 
 
 def lookup(fd: int, key: bytes, size: int) -> bytes | None:

@@ -51,7 +51,15 @@ class Counter(IntEnum):
     NOT_HERE_SENT = 11
     NOT_HERE_RECEIVED = 12
     GATEWAY_REPLIES = 13
-    COUNT = 14
+    NAT_INSTALLED = 14
+    NAT_HEALED = 15
+    REVALIDATIONS = 16
+    REVALIDATIONS_UNANSWERED = 17
+    QUERIES_REFUSED_BUSY = 18
+    BOUNCERS_SKIPPED = 19
+    BOUNCERS_PROBED = 20
+    BOUNCERS_BACK = 21
+    COUNT = 22
 
 
 class DropReason(IntEnum):
@@ -71,19 +79,24 @@ class DropReason(IntEnum):
     NO_ANSWER = 13
     HOP_LIMIT = 14
     PENDING_BUDGET = 15
-    UNKNOWN_DESTINATION = 16
-    DENIED = 17
-    UNKNOWN_VERSION = 18
-    UNKNOWN_TYPE = 19
-    UNKNOWN_ACTION = 20
-    UNTRUSTED = 21
-    ASKER_MISMATCH = 22
-    STRAY_VERDICT = 23
-    ENCAPSULATION = 24
-    OUTER_HEADER = 25
-    CONGESTION_MARK = 26
-    NO_CONFIG = 27
-    COUNT = 28
+    QUERY_BUDGET = 16
+    UNKNOWN_DESTINATION = 17
+    DENIED = 18
+    NO_BACKEND = 19
+    NAT_CLASH = 20
+    UNKNOWN_REPLY = 21
+    UNKNOWN_VERSION = 22
+    UNKNOWN_TYPE = 23
+    UNKNOWN_ACTION = 24
+    UNTRUSTED = 25
+    ASKER_MISMATCH = 26
+    STRAY_VERDICT = 27
+    TOO_BIG = 28
+    ENCAPSULATION = 29
+    OUTER_HEADER = 30
+    CONGESTION_MARK = 31
+    NO_CONFIG = 32
+    COUNT = 33
 
 
 class FlowFlag(IntEnum):
@@ -92,6 +105,7 @@ class FlowFlag(IntEnum):
     NATED = 4
     CLOSING = 8
     STALE = 16
+    REPLY = 32
 
 
 class Limit(IntEnum):
@@ -102,11 +116,22 @@ class Limit(IntEnum):
     WIRE_PORT_BASE = 49152
     SET_PLACES = 16
     UNDERLAY_PREFIXES = 8
+    MAGLEV_SIZE = 251
     TAG_MASK = 65279
+
+
+class NatKind(IntEnum):
+    FORWARD = 1
+    REVERSE = 2
+    HAIRPIN = 4
 
 
 class Scope(IntEnum):
     EXACT = 0
+
+
+class ServiceFlag(IntEnum):
+    AFFINITY = 1
 
 
 class WireBit(IntEnum):
@@ -127,6 +152,37 @@ class WireType(IntEnum):
     QUERY = 1
     VERDICT = 2
     NOT_HERE = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowEntry(Record):
+    SIZE: ClassVar[int] = 32
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("host", 0, ">I"),
+        Field("peer_tag", 4, ">H"),
+        Field("owner_tag", 6, ">H"),
+        Field("confirmed", 8, "=I"),
+        Field("seen", 12, "=I"),
+        Field("asked", 16, "=I"),
+        Field("flags", 20, "=B"),
+        Field("unanswered", 21, "=B"),
+        Field("scope", 22, "=B"),
+        Field("life", 23, "=B"),
+        Field("vip", 24, ">I"),
+        Field("vip_port", 28, ">H"),
+    )
+    host: int = 0
+    peer_tag: int = 0
+    owner_tag: int = 0
+    confirmed: int = 0
+    seen: int = 0
+    asked: int = 0
+    flags: int = 0
+    unanswered: int = 0
+    scope: int = 0
+    life: int = 0
+    vip: int = 0
+    vip_port: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,27 +216,113 @@ class AskedEntry(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BackendKey(Record):
+    SIZE: ClassVar[int] = 20
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("vni", 0, "=I"),
+        Field("addr", 4, ">I"),
+        Field("vip", 8, ">I"),
+        Field("port", 12, ">H"),
+        Field("vip_port", 14, ">H"),
+        Field("proto", 16, "=B"),
+    )
+    vni: int = 0
+    addr: int = 0
+    vip: int = 0
+    port: int = 0
+    vip_port: int = 0
+    proto: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendRow(Record):
+    SIZE: ClassVar[int] = 4
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("ready", 0, "=I"),
+    )
+    ready: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BouncerKey(Record):
+    SIZE: ClassVar[int] = 4
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("host", 0, ">I"),
+    )
+    host: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BouncerState(Record):
+    SIZE: ClassVar[int] = 16
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("unanswered", 0, "=I"),
+        Field("first", 4, "=I"),
+        Field("until", 8, "=I"),
+        Field("dead", 12, "=I"),
+    )
+    unanswered: int = 0
+    first: int = 0
+    until: int = 0
+    dead: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget(Record):
+    SIZE: ClassVar[int] = 8
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("tokens", 0, "=I"),
+        Field("filled", 4, "=I"),
+    )
+    tokens: int = 0
+    filled: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetKey(Record):
+    SIZE: ClassVar[int] = 8
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("host", 0, ">I"),
+        Field("id", 4, "=I"),
+    )
+    host: int = 0
+    id: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config(Record):
-    SIZE: ClassVar[int] = 120
+    SIZE: ClassVar[int] = 164
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("self", 0, ">I"),
         Field("uplink", 4, "=I"),
-        Field("flags", 8, "=I"),
-        Field("hop_limit", 12, "=I"),
-        Field("fresh", 16, "=I"),
-        Field("idle_tcp", 20, "=I"),
-        Field("idle_closed", 24, "=I"),
-        Field("idle_udp", 28, "=I"),
-        Field("idle_icmp", 32, "=I"),
-        Field("pending", 36, "=I"),
-        Field("negative", 40, "=I"),
-        Field("pending_packets", 44, "=I"),
-        Field("pending_bytes", 48, "=I"),
-        Field("fragment", 52, "=I"),
-        Field("underlay", 56, "", 8, Prefix),
+        Field("mtu", 8, "=I"),
+        Field("flags", 12, "=I"),
+        Field("hop_limit", 16, "=I"),
+        Field("fresh", 20, "=I"),
+        Field("idle_tcp", 24, "=I"),
+        Field("idle_closed", 28, "=I"),
+        Field("idle_udp", 32, "=I"),
+        Field("idle_icmp", 36, "=I"),
+        Field("pending", 40, "=I"),
+        Field("negative", 44, "=I"),
+        Field("pending_packets", 48, "=I"),
+        Field("pending_bytes", 52, "=I"),
+        Field("fragment", 56, "=I"),
+        Field("reask", 60, "=I"),
+        Field("skip", 64, "=I"),
+        Field("busy", 68, "=I"),
+        Field("dead_queries", 72, "=I"),
+        Field("query_burst", 76, "=I"),
+        Field("query_rate", 80, "=I"),
+        Field("busy_rate", 84, "=I"),
+        Field("busy_burst", 88, "=I"),
+        Field("link", 92, ">I"),
+        Field("link_mask", 96, ">I"),
+        Field("underlay", 100, "", 8, Prefix),
     )
     self: int = 0
     uplink: int = 0
+    mtu: int = 0
     flags: int = 0
     hop_limit: int = 0
     fresh: int = 0
@@ -193,6 +335,16 @@ class Config(Record):
     pending_packets: int = 0
     pending_bytes: int = 0
     fragment: int = 0
+    reask: int = 0
+    skip: int = 0
+    busy: int = 0
+    dead_queries: int = 0
+    query_burst: int = 0
+    query_rate: int = 0
+    busy_rate: int = 0
+    busy_burst: int = 0
+    link: int = 0
+    link_mask: int = 0
     underlay: tuple[Prefix, ...] = (Prefix(),) * 8
 
 
@@ -226,40 +378,13 @@ class EndpointRow(Record):
         Field("subnet", 4, ">I"),
         Field("tag", 8, ">H"),
         Field("identity", 10, ">H"),
-        Field("flags", 12, "=I"),
+        Field("next", 12, ">I"),
     )
     host: int = 0
     subnet: int = 0
     tag: int = 0
     identity: int = 0
-    flags: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class FlowEntry(Record):
-    SIZE: ClassVar[int] = 24
-    FIELDS: ClassVar[tuple[Field, ...]] = (
-        Field("host", 0, ">I"),
-        Field("peer_tag", 4, ">H"),
-        Field("owner_tag", 6, ">H"),
-        Field("confirmed", 8, "=I"),
-        Field("seen", 12, "=I"),
-        Field("asked", 16, "=I"),
-        Field("flags", 20, "=B"),
-        Field("unanswered", 21, "=B"),
-        Field("scope", 22, "=B"),
-        Field("life", 23, "=B"),
-    )
-    host: int = 0
-    peer_tag: int = 0
-    owner_tag: int = 0
-    confirmed: int = 0
-    seen: int = 0
-    asked: int = 0
-    flags: int = 0
-    unanswered: int = 0
-    scope: int = 0
-    life: int = 0
+    next: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,21 +438,70 @@ class FragmentRow(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class LocalRow(Record):
-    SIZE: ClassVar[int] = 24
+    SIZE: ClassVar[int] = 28
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("ifindex", 0, "=I"),
         Field("slot", 4, "=I"),
         Field("subnet", 8, ">I"),
         Field("moved_to", 12, ">I"),
-        Field("mac", 16, "6s", 6),
-        Field("tag", 22, ">H"),
+        Field("gateway", 16, ">I"),
+        Field("mac", 20, "6s", 6),
+        Field("tag", 26, ">H"),
     )
     ifindex: int = 0
     slot: int = 0
     subnet: int = 0
     moved_to: int = 0
+    gateway: int = 0
     mac: bytes = bytes(6)
     tag: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaglevKey(Record):
+    SIZE: ClassVar[int] = 16
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("vni", 0, "=I"),
+        Field("vip", 4, ">I"),
+        Field("port", 8, ">H"),
+        Field("proto", 10, "=B"),
+        Field("slot", 12, "=I"),
+    )
+    vni: int = 0
+    vip: int = 0
+    port: int = 0
+    proto: int = 0
+    slot: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaglevRow(Record):
+    SIZE: ClassVar[int] = 8
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("addr", 0, ">I"),
+        Field("port", 4, ">H"),
+    )
+    addr: int = 0
+    port: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NatEntry(Record):
+    SIZE: ClassVar[int] = 48
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("flow", 0, "", 1, FlowEntry),
+        Field("src", 32, ">I"),
+        Field("dst", 36, ">I"),
+        Field("sport", 40, ">H"),
+        Field("dport", 42, ">H"),
+        Field("kind", 44, "=I"),
+    )
+    flow: tuple[FlowEntry, ...] = (FlowEntry(),) * 1
+    src: int = 0
+    dst: int = 0
+    sport: int = 0
+    dport: int = 0
+    kind: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -383,6 +557,32 @@ class RouteRow(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServiceKey(Record):
+    SIZE: ClassVar[int] = 12
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("vni", 0, "=I"),
+        Field("vip", 4, ">I"),
+        Field("port", 8, ">H"),
+        Field("proto", 10, "=B"),
+    )
+    vni: int = 0
+    vip: int = 0
+    port: int = 0
+    proto: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceRow(Record):
+    SIZE: ClassVar[int] = 8
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("size", 0, "=I"),
+        Field("flags", 4, "=I"),
+    )
+    size: int = 0
+    flags: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServingRow(Record):
     SIZE: ClassVar[int] = 4
     FIELDS: ClassVar[tuple[Field, ...]] = (
@@ -404,11 +604,13 @@ class SubnetKey(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class SubnetRow(Record):
-    SIZE: ClassVar[int] = 4
+    SIZE: ClassVar[int] = 8
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("bouncers", 0, "=H"),
+        Field("mask", 4, ">I"),
     )
     bouncers: int = 0
+    mask: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -437,16 +639,25 @@ class VpcRow(Record):
 
 MAPS: dict[str, MapSpec] = {
     "asked": MapSpec("asked", 9, 44, 16, 8192, 0, FlowKey, AskedEntry),
-    "config": MapSpec("config", 2, 4, 120, 1, 0, None, Config),
-    "counters": MapSpec("counters", 6, 4, 8, 14, 0, None, None),
+    "backends": MapSpec("backends", 1, 20, 4, 262144, 1, BackendKey, BackendRow),
+    "bouncers": MapSpec("bouncers", 9, 4, 16, 4096, 0, BouncerKey, BouncerState),
+    "budgets": MapSpec("budgets", 9, 8, 8, 16384, 0, BudgetKey, Budget),
+    "config": MapSpec("config", 2, 4, 164, 1, 0, None, Config),
+    "counters": MapSpec("counters", 6, 4, 8, 22, 0, None, None),
     "drops": MapSpec("drops", 5, 8, 8, 8192, 1, DropKey, None),
     "endpoints": MapSpec("endpoints", 1, 20, 16, 1048576, 1, EndpointKey, EndpointRow),
     "flows": MapSpec("flows", 12, 4, 4, 1024, 0, None, None),
     "fragments": MapSpec("fragments", 9, 40, 8, 1024, 0, FragmentKey, FragmentRow),
-    "locals": MapSpec("locals", 1, 20, 24, 16384, 1, EndpointKey, LocalRow),
+    "locals": MapSpec("locals", 1, 20, 28, 16384, 1, EndpointKey, LocalRow),
+    "maglev": MapSpec("maglev", 1, 16, 8, 1048576, 1, MaglevKey, MaglevRow),
+    "nats": MapSpec("nats", 12, 4, 4, 1024, 0, None, None),
     "ports": MapSpec("ports", 1, 4, 40, 16384, 1, PortKey, PortRow),
     "routes": MapSpec("routes", 11, 24, 4, 65536, 1, RouteKey, RouteRow),
+    "services": MapSpec("services", 1, 12, 8, 65536, 1, ServiceKey, ServiceRow),
     "serving": MapSpec("serving", 1, 8, 4, 65536, 1, SubnetKey, ServingRow),
-    "subnets": MapSpec("subnets", 1, 8, 4, 65536, 1, SubnetKey, SubnetRow),
+    "subnets": MapSpec("subnets", 1, 8, 8, 65536, 1, SubnetKey, SubnetRow),
     "vpcs": MapSpec("vpcs", 1, 4, 72, 4096, 1, VpcKey, VpcRow),
 }
+
+# Of all the above: maps filled under another layout must not be read under this one.
+DIGEST = "e93828e7667c"

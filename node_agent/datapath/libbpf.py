@@ -1,43 +1,39 @@
-"""Objects, programs, maps and links of the kernel, by way of Debian's libbpf.so.1 and ctypes.
+"""Objects, programs, maps and links of the kernel: verbs over Debian's libbpf.so.1, which is `library`.
 
-The only caller of the library; `maps` and `programs` give its verbs a shape, tests use `test_run` too. Files that a
-function returns are plain descriptors, closed by the caller. Everything acts in the calling thread's network namespace.
-All verbs raise BpfError as "verb object: cause", with what libbpf and the verifier had to say.
+`maps` and `programs` give them a shape, tests use `test_run` too. Files that a function returns are plain descriptors,
+closed by the caller. Everything acts in the calling thread's network namespace. All verbs raise BpfError as "verb
+object: cause", with what libbpf and the verifier had to say.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
-import functools
 import os
-import threading
-from collections.abc import Callable, Iterator
-from ctypes import byref, c_char, c_char_p, c_int, c_size_t, c_uint8, c_uint32, c_uint64, c_void_p
+from collections.abc import Callable
+from ctypes import byref, c_char_p, c_int, c_uint32, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from node_agent.model.errors import Permanent
+from node_agent.datapath.library import (
+    BpfError,
+    LinkOpts,
+    OpenOpts,
+    RawLink,
+    RawMap,
+    RawProgram,
+    TestOpts,
+    XdpQueryOpts,
+    checked,
+    lib,
+    listening,
+)
 
-NAME = "libbpf.so.1"
 LRU_HASH = 9
 LINK_XDP = 37  # enum bpf_attach_type
 XDP_SKB_MODE, XDP_DRV_MODE = 2, 4
 TEST_LIVE_FRAMES = 2
-_LIBBPF_CODES = 4000  # from here on they are libbpf's own, explained in its words
-_LOG_LINES = 60  # of libbpf's words that an error repeats: the end says what went wrong
-
-
-class BpfError(Permanent):
-    """The kernel or libbpf refused. `code` is the positive errno; `log` what libbpf and the verifier said."""
-
-    def __init__(self, what: str, code: int, log: str = "") -> None:
-        self.code, self.log = code, log
-        tail = "\n".join(log.strip().splitlines()[-_LOG_LINES:])
-        cause = os.strerror(code) if code < _LIBBPF_CODES else "libbpf cannot use it"
-        super().__init__(f"{what}: {cause}" + (f"\n{tail}" if tail else ""))
 
 
 @dataclass(frozen=True)
@@ -91,167 +87,6 @@ class TestResult:
     __test__ = False
 
 
-class _OpenOpts(ctypes.Structure):
-    _fields_ = [
-        ("sz", c_size_t),
-        ("object_name", c_char_p),
-        ("relaxed_maps", ctypes.c_bool),
-        ("pin_root_path", c_char_p),
-        ("reserved", c_uint32),
-        ("kconfig", c_char_p),
-        ("btf_custom_path", c_char_p),
-        ("kernel_log_buf", c_void_p),
-        ("kernel_log_size", c_size_t),
-        ("kernel_log_level", c_uint32),
-    ]
-
-
-class _TestOpts(ctypes.Structure):
-    _fields_ = [
-        ("sz", c_size_t),
-        ("data_in", c_void_p),
-        ("data_out", c_void_p),
-        ("data_size_in", c_uint32),
-        ("data_size_out", c_uint32),
-        ("ctx_in", c_void_p),
-        ("ctx_out", c_void_p),
-        ("ctx_size_in", c_uint32),
-        ("ctx_size_out", c_uint32),
-        ("retval", c_uint32),
-        ("repeat", c_int),
-        ("duration", c_uint32),
-        ("flags", c_uint32),
-        ("cpu", c_uint32),
-        ("batch_size", c_uint32),
-    ]
-
-
-class _LinkOpts(ctypes.Structure):
-    _fields_ = [
-        ("sz", c_size_t),
-        ("flags", c_uint32),
-        ("iter_info", c_void_p),
-        ("iter_info_len", c_uint32),
-        ("target_btf_id", c_uint32),
-        ("rest", c_uint64 * 5),
-    ]
-
-
-class _XdpQueryOpts(ctypes.Structure):
-    _fields_ = [
-        ("sz", c_size_t),
-        ("prog_id", c_uint32),
-        ("drv_prog_id", c_uint32),
-        ("hw_prog_id", c_uint32),
-        ("skb_prog_id", c_uint32),
-        ("attach_mode", c_uint8),
-    ]
-
-
-class _ProgramInfo(ctypes.Structure):
-    _fields_ = [
-        ("type", c_uint32),
-        ("id", c_uint32),
-        ("tag", c_uint8 * 8),
-        ("jited_len", c_uint32),
-        ("xlated_len", c_uint32),
-        ("jited", c_uint64),
-        ("xlated", c_uint64),
-        ("load_time", c_uint64),
-        ("uid", c_uint32),
-        ("nr_map_ids", c_uint32),
-        ("map_ids", c_uint64),
-        ("name", c_char * 16),
-    ]
-
-
-class _MapInfo(ctypes.Structure):
-    _fields_ = [
-        ("type", c_uint32),
-        ("id", c_uint32),
-        ("key_size", c_uint32),
-        ("value_size", c_uint32),
-        ("max_entries", c_uint32),
-        ("map_flags", c_uint32),
-        ("name", c_char * 16),
-    ]
-
-
-class _LinkInfo(ctypes.Structure):
-    _fields_ = [
-        ("type", c_uint32),
-        ("id", c_uint32),
-        ("prog_id", c_uint32),
-        ("pad", c_uint32),
-        ("ifindex", c_uint32),
-        ("rest", c_uint32 * 3),
-    ]
-
-
-_PRINT = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
-_said = threading.local()
-
-
-def _record(level: int, template: bytes, arguments: int) -> int:
-    """libbpf's print callback: keeps warnings for the thread that is inside `_listening`, and nothing else."""
-    if level <= 1 and hasattr(_said, "lines"):
-        buffer = ctypes.create_string_buffer(1 << 16)
-        # A va_list reaches us as one pointer on every ABI we run on, and vsnprintf wants it the same way.
-        _libc().vsnprintf(buffer, c_size_t(len(buffer)), c_char_p(template), c_void_p(arguments))
-        _said.lines.append(buffer.value.decode(errors="replace"))
-    return 0
-
-
-_recorder = _PRINT(_record)  # the library keeps the pointer for ever, so must we
-
-
-@contextlib.contextmanager
-def _listening() -> Iterator[list[str]]:
-    _said.lines = []
-    try:
-        yield _said.lines
-    finally:
-        del _said.lines
-
-
-@functools.cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None)
-
-
-@functools.cache
-def lib() -> ctypes.CDLL:
-    """The library, opened once. For this package only."""
-    try:
-        loaded = ctypes.CDLL(NAME, use_errno=True)
-    except OSError as error:
-        raise BpfError(f"open {NAME} (Debian package libbpf1)", errno.ENOENT) from error
-    loaded.libbpf_set_print(_recorder)
-    for name in (
-        "bpf_object__open_file",
-        "bpf_object__find_map_by_name",
-        "bpf_object__next_program",
-        "bpf_object__next_map",
-    ):
-        getattr(loaded, name).restype = c_void_p
-    for name in ("bpf_program__name", "bpf_map__name"):
-        getattr(loaded, name).restype = c_char_p
-        getattr(loaded, name).argtypes = [c_void_p]
-    for name in ("bpf_object__load", "bpf_object__close", "bpf_program__fd", "bpf_map__fd"):
-        getattr(loaded, name).argtypes = [c_void_p]
-    loaded.bpf_object__next_program.argtypes = loaded.bpf_object__next_map.argtypes = [c_void_p, c_void_p]
-    loaded.bpf_object__find_map_by_name.argtypes = [c_void_p, c_char_p]
-    loaded.bpf_map__set_max_entries.argtypes = [c_void_p, c_uint32]
-    return loaded
-
-
-def checked(what: str, result: int) -> int:
-    """A call's result when it is no error. For this package only."""
-    if result < 0:
-        raise BpfError(what, -result if result != -1 else ctypes.get_errno())
-    return result
-
-
 class Object:
     """One compiled file, loaded. Its descriptors live until `close`; what is pinned or attached lives on."""
 
@@ -297,11 +132,11 @@ def load(path: Path, pins: Path | None = None, sizes: dict[str, int] | None = No
     there when absent; `sizes` overrides max_entries of maps that are not there yet."""
     if not path.is_file():
         raise BpfError(f"load {path}", errno.ENOENT)
-    libbpf, opts = lib(), _OpenOpts(sz=ctypes.sizeof(_OpenOpts))
+    libbpf, opts = lib(), OpenOpts(sz=ctypes.sizeof(OpenOpts))
     if pins is not None:
         pins.mkdir(mode=0o700, parents=True, exist_ok=True)
         opts.pin_root_path = os.fsencode(pins)
-    with _listening() as lines:
+    with listening() as lines:
         handle = libbpf.bpf_object__open_file(c_char_p(os.fsencode(path)), byref(opts))
         if not handle:
             raise BpfError(f"open {path}", ctypes.get_errno(), "".join(lines))
@@ -330,26 +165,26 @@ def get(path: Path) -> int | None:
 
 
 def program_info(fd: int) -> ProgramInfo:
-    info = _info(fd, _ProgramInfo())
+    info = _info(fd, RawProgram())
     return ProgramInfo(info.id, info.type, bytes(info.tag).hex(), info.name.decode())
 
 
 def program_maps(fd: int) -> set[int]:
     """Ids of the maps that a program uses."""
     ids = (c_uint32 * 64)()
-    info = _ProgramInfo(nr_map_ids=len(ids), map_ids=ctypes.addressof(ids))
+    info = RawProgram(nr_map_ids=len(ids), map_ids=ctypes.addressof(ids))
     return set(ids[: _info(fd, info).nr_map_ids])
 
 
 def map_info(fd: int) -> MapInfo:
-    info = _info(fd, _MapInfo())
+    info = _info(fd, RawMap())
     return MapInfo(
         info.id, info.type, info.key_size, info.value_size, info.max_entries, info.map_flags, info.name.decode()
     )
 
 
 def link_info(fd: int) -> LinkInfo:
-    info = _info(fd, _LinkInfo())
+    info = _info(fd, RawLink())
     return LinkInfo(info.id, info.type, info.prog_id, info.ifindex)
 
 
@@ -389,7 +224,7 @@ def possible_cpus() -> int:
 
 def link_xdp(program: int, ifindex: int, flags: int) -> int:
     """Descriptor of a new XDP link on a device of this namespace; it detaches when the last descriptor and pin go."""
-    opts = _LinkOpts(sz=16, flags=flags)
+    opts = LinkOpts(sz=16, flags=flags)
     return checked(f"attach XDP to device {ifindex}", lib().bpf_link_create(program, ifindex, LINK_XDP, byref(opts)))
 
 
@@ -400,7 +235,7 @@ def update_link(link: int, program: int) -> None:
 
 def query_xdp(ifindex: int) -> XdpState:
     """What runs on a device of this namespace, whoever attached it."""
-    opts = _XdpQueryOpts(sz=ctypes.sizeof(_XdpQueryOpts))
+    opts = XdpQueryOpts(sz=ctypes.sizeof(XdpQueryOpts))
     checked(f"read XDP of device {ifindex}", lib().bpf_xdp_query(ifindex, 0, byref(opts)))
     return XdpState(native_id=opts.drv_prog_id, generic_id=opts.skb_prog_id)
 
@@ -424,8 +259,8 @@ def test_run(
     source = ctypes.create_string_buffer(data, len(data)) if data else None
     context_in = ctypes.create_string_buffer(context, len(context)) if context else None
     live = bool(flags & TEST_LIVE_FRAMES)
-    opts = _TestOpts(
-        sz=ctypes.sizeof(_TestOpts),
+    opts = TestOpts(
+        sz=ctypes.sizeof(TestOpts),
         data_in=ctypes.cast(source, c_void_p) if source else None,
         data_size_in=len(data),
         data_out=None if live else ctypes.cast(out, c_void_p),

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from node_agent.datapath import elements, libbpf
-from node_agent.datapath.layout import MAPS, Counter, DropKey, DropReason, FlowEntry, FlowKey
-from node_agent.datapath.libbpf import BpfError
+from node_agent.datapath.layout import MAPS, Counter, DropKey, DropReason, FlowEntry, FlowKey, NatEntry
+from node_agent.datapath.library import BpfError
 from node_agent.datapath.record import MapSpec
 from node_agent.model.errors import Permanent
 
 PERCPU = {5, 6, 10}
 BATCH = 4096
+NAT_LEAST = 256
 _ENOTSUPP = 524  # the kernel's own, not in errno
 _NO_BATCH = {_ENOTSUPP, errno.EINVAL, errno.EOPNOTSUPP}
 _U32 = struct.Struct("=I")
@@ -36,11 +37,14 @@ class Maps(Protocol):
     def put(self, name: str, rows: Rows) -> None: ...
     def delete(self, name: str, keys: Iterable[bytes]) -> None: ...
     def flow_tables(self) -> dict[int, int]: ...
-    def ensure_flow_tables(self, entries: Mapping[int, int]) -> None: ...
+    def ensure_flow_tables(self, entries: Mapping[int, int]) -> set[int]: ...
     def drop_flow_tables(self, slots: Iterable[int]) -> None: ...
     def read_flows(self, slot: int) -> dict[bytes, bytes]: ...
     def find_flow(self, slot: int, key: bytes) -> bytes | None: ...
     def delete_flows(self, slot: int, keys: Iterable[bytes]) -> None: ...
+    def read_nats(self, slot: int) -> dict[bytes, bytes]: ...
+    def find_nat(self, slot: int, key: bytes) -> bytes | None: ...
+    def delete_nats(self, slot: int, keys: Iterable[bytes]) -> None: ...
     def drops(self) -> dict[tuple[int, DropReason], int]: ...
     def counters(self) -> dict[Counter, int]: ...
     def close(self) -> None: ...
@@ -99,58 +103,49 @@ class HostMaps:
         _sized(name, wanted, spec.key_size)
         _delete(fd, wanted)
 
-    # --- flow tables: one inner map by slot ---
+    # --- flow tables and, beside each, one for the NAT pairs of services: inner maps by slot ---
 
     def flow_tables(self) -> dict[int, int]:
-        """Slot -> size (entries) of every flow table there is."""
-        found = {}
-        for slot, id_ in self._inner_ids().items():
-            fd = libbpf.map_by_id(id_)
-            if fd is not None:
-                found[slot] = libbpf.map_info(fd).max_entries
-                os.close(fd)
-        return found
+        """Slot -> size (entries) of every flow table there is. A NAT table without a flow table does not occur: it is
+        made after it and dropped before it."""
+        return self._sizes("flows")
 
-    def ensure_flow_tables(self, entries: Mapping[int, int]) -> None:
-        """A flow table of that size in each slot. One of another size is replaced, which costs its flows a query."""
-        present = self.flow_tables()
-        new = {slot: size for slot, size in entries.items() if present.get(slot) != size}
-        made: dict[int, int] = {}
-        try:
-            for slot, size in new.items():
-                made[slot] = libbpf.create_map(libbpf.LRU_HASH, "flow_table", FlowKey.SIZE, FlowEntry.SIZE, size)
-            # One batch: a change of the outer map waits for an RCU grace period (8 ms) however many slots it holds.
-            self.put("flows", {_U32.pack(slot): _U32.pack(fd) for slot, fd in made.items()})
-        finally:
-            for fd in made.values():
-                os.close(fd)
-
-    def ensure_flow_table(self, slot: int, entries: int) -> None:
-        """As `ensure_flow_tables`, for one."""
-        self.ensure_flow_tables({slot: entries})
+    def ensure_flow_tables(self, entries: Mapping[int, int]) -> set[int]:
+        """A flow table of that size in each slot, and a NAT table to go with it. One of another size is replaced, which
+        costs its flows a query. Returns the slots where something was made."""
+        nats = {slot: nat_entries(size) for slot, size in entries.items()}
+        made = self._ensure("flows", entries, FlowEntry.SIZE)
+        return made | self._ensure("nats", nats, NatEntry.SIZE)
 
     def drop_flow_tables(self, slots: Iterable[int]) -> None:
         """Remove these slots' tables; absent is fine."""
-        self.delete("flows", [_U32.pack(slot) for slot in set(slots) & set(self._inner_ids())])
+        slots = set(slots)
+        for name in ("nats", "flows"):
+            self.delete(name, [_U32.pack(slot) for slot in slots & set(self._inner_ids(name))])
 
     def read_flows(self, slot: int) -> dict[bytes, bytes]:
         """A slot's flows, FlowKey -> FlowEntry; none when there is no table."""
-        with _Inner(self._inner_ids().get(slot)) as fd:
-            return {} if fd is None else dict(_entries(fd, FlowKey.SIZE, FlowEntry.SIZE))
+        return self._read_inner("flows", slot, FlowEntry.SIZE)
 
     def find_flow(self, slot: int, key: bytes) -> bytes | None:
         """One flow's entry, or None."""
-        _sized("flows", [key], FlowKey.SIZE)
-        with _Inner(self._inner_ids().get(slot)) as fd:
-            return None if fd is None else elements.lookup(fd, key, FlowEntry.SIZE)
+        return self._find_inner("flows", slot, key, FlowEntry.SIZE)
 
     def delete_flows(self, slot: int, keys: Iterable[bytes]) -> None:
         """Remove flows of a slot; absent ones are fine."""
-        wanted = list(keys)
-        _sized("flows", wanted, FlowKey.SIZE)
-        with _Inner(self._inner_ids().get(slot)) as fd:
-            if fd is not None:
-                _delete(fd, wanted)
+        self._delete_inner("flows", slot, keys)
+
+    def read_nats(self, slot: int) -> dict[bytes, bytes]:
+        """A slot's NAT entries, FlowKey -> NatEntry; none when there is no table."""
+        return self._read_inner("nats", slot, NatEntry.SIZE)
+
+    def find_nat(self, slot: int, key: bytes) -> bytes | None:
+        """One NAT entry, or None."""
+        return self._find_inner("nats", slot, key, NatEntry.SIZE)
+
+    def delete_nats(self, slot: int, keys: Iterable[bytes]) -> None:
+        """Remove NAT entries of a slot; absent ones are fine."""
+        self._delete_inner("nats", slot, keys)
 
     # --- what the programs counted ---
 
@@ -161,8 +156,47 @@ class HostMaps:
     def counters(self) -> dict[Counter, int]:
         return counted_events(self.read("counters"))
 
-    def _inner_ids(self) -> dict[int, int]:
-        return {_U32.unpack(slot)[0]: _U32.unpack(id_)[0] for slot, id_ in self.read("flows").items()}
+    def _sizes(self, name: str) -> dict[int, int]:
+        found = {}
+        for slot, id_ in self._inner_ids(name).items():
+            fd = libbpf.map_by_id(id_)
+            if fd is not None:
+                found[slot] = libbpf.map_info(fd).max_entries
+                os.close(fd)
+        return found
+
+    def _ensure(self, name: str, entries: Mapping[int, int], value_size: int) -> set[int]:
+        present = self._sizes(name)
+        new = {slot: size for slot, size in entries.items() if present.get(slot) != size}
+        made: dict[int, int] = {}
+        try:
+            for slot, size in new.items():
+                made[slot] = libbpf.create_map(libbpf.LRU_HASH, f"{name[:-1]}_table", FlowKey.SIZE, value_size, size)
+            # One batch: a change of the outer map waits for an RCU grace period (8 ms) however many slots it holds.
+            self.put(name, {_U32.pack(slot): _U32.pack(fd) for slot, fd in made.items()})
+        finally:
+            for fd in made.values():
+                os.close(fd)
+        return set(new)
+
+    def _read_inner(self, name: str, slot: int, value_size: int) -> dict[bytes, bytes]:
+        with _Inner(self._inner_ids(name).get(slot)) as fd:
+            return {} if fd is None else dict(_entries(fd, FlowKey.SIZE, value_size))
+
+    def _find_inner(self, name: str, slot: int, key: bytes, value_size: int) -> bytes | None:
+        _sized(name, [key], FlowKey.SIZE)
+        with _Inner(self._inner_ids(name).get(slot)) as fd:
+            return None if fd is None else elements.lookup(fd, key, value_size)
+
+    def _delete_inner(self, name: str, slot: int, keys: Iterable[bytes]) -> None:
+        wanted = list(keys)
+        _sized(name, wanted, FlowKey.SIZE)
+        with _Inner(self._inner_ids(name).get(slot)) as fd:
+            if fd is not None:
+                _delete(fd, wanted)
+
+    def _inner_ids(self, name: str) -> dict[int, int]:
+        return {_U32.unpack(slot)[0]: _U32.unpack(id_)[0] for slot, id_ in self.read(name).items()}
 
     def _open(self, name: str) -> tuple[int, MapSpec]:
         spec = MAPS[name]
@@ -181,6 +215,11 @@ class HostMaps:
             os.close(fd)
             raise
         return fd
+
+
+def nat_entries(flow_entries: int) -> int:
+    """Size of the NAT table that goes with a flow table of this size."""
+    return max(NAT_LEAST, flow_entries // 4)
 
 
 class _Inner:

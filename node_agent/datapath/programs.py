@@ -3,6 +3,7 @@
     <pins>/maps/<map>             shared by every program of the host
     <pins>/progs/<digest>/<name>  loaded programs; the digest is that of the compiled files
     <pins>/links/uplink           the XDP link; whoever removes this pin detaches the program
+    <pins>/layout/<digest>        an empty folder: the attached programs share maps of this layout (layout.DIGEST)
 
 Called by the agent (`agent.hooks` adds the TC side, which is netlink's) and tests. A restarted agent finds programs of
 its digest and loads nothing. Nothing here detaches on the way out. Everything acts in the thread's network namespace.
@@ -19,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node_agent.datapath import libbpf
-from node_agent.datapath.layout import MAPS
-from node_agent.datapath.libbpf import BpfError
+from node_agent.datapath.layout import DIGEST, MAPS
+from node_agent.datapath.library import BpfError
 from node_agent.model.config import UplinkMode
 
 TRANSIT_XDP, TRANSIT_TC, ENDPOINT_TC = "transit_xdp", "transit_tc", "endpoint_tc"
@@ -92,6 +93,26 @@ def ensure_loaded(objects: Path, pins: Path, sizes: dict[str, int] | None = None
     return ProgramSet(wanted, opened)
 
 
+def renew(pins: Path) -> bool:
+    """Unpin all maps, unless programs of this layout are known to be attached and to share them. Returns whether it was
+    so: then the maps that are made next are to be filled before anything is attached, and `settle` is to be called
+    after that. Programs that run keep the maps they have. Killed at any step, it is done again by the next start."""
+    if (pins / "layout" / DIGEST).exists():
+        return False
+    for pin in _entries(pins / "maps"):
+        pin.unlink()
+    return True
+
+
+def settle(pins: Path) -> None:
+    """Programs of this layout are attached, and their maps are full."""
+    folder = pins / "layout"
+    for other in _entries(folder):
+        if other.name != DIGEST:
+            other.rmdir()
+    (folder / DIGEST).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
 def prune(pins: Path, keep: str) -> None:
     """Unpin the programs of other digests; those still attached somewhere live on there."""
     for folder in sorted((pins / "progs").iterdir()):
@@ -137,6 +158,10 @@ def xdp_state(ifindex: int) -> XdpState | None:
     if state.generic_id:
         return XdpState("generic", state.generic_id, libbpf.program_tag(state.generic_id))
     return None
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.exists() else []
 
 
 def _link(program: Program, ifindex: int, flags: int, mode: UplinkMode) -> int:

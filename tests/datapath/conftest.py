@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from node_agent.kernel import links, mounts, netns
-from tests.datapath.walk import Endpoint, Host, Net
+from tests.datapath.host import Endpoint, Host
+from tests.datapath.walk import Net
 
 ROOT = Path(__file__).resolve().parents[2]
 VNI, OTHER_VNI = 1000, 1001
@@ -47,20 +48,29 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
         netns.delete(path)
 
 
+@pytest.fixture(scope="session")
+def host_pool(bpffs: Path) -> Iterator[dict[tuple[int, bool], Host]]:
+    """Hosts outlive their test: loading and verifying the programs is what takes time."""
+    pool: dict[tuple[int, bool], Host] = {}
+    yield pool
+    for one in pool.values():
+        one.close()
+
+
 @pytest.fixture
-def host(bpffs: Path, objects: Path, ports: list[int], request: pytest.FixtureRequest) -> Iterator[Callable[..., Host]]:
-    made: list[Host] = []
+def host(bpffs: Path, objects: Path, ports: list[int], host_pool: dict[tuple[int, bool], Host]) -> Callable[..., Host]:
+    """Makes host number n with empty maps."""
 
     def make(number: int, xdp: bool = True) -> Host:
-        pins = bpffs / f"{abs(hash(request.node.nodeid)):x}-{number}"
-        made.append(Host(f"host-{number}", f"198.18.0.{10 + number}", pins, objects, xdp))
-        return made[-1]
+        known = host_pool.get((number, xdp))
+        if known is not None:
+            known.reset()
+            return known
+        pins = bpffs / f"{number}-{'xdp' if xdp else 'tc'}"
+        made = Host(f"host-{number}", f"198.18.0.{10 + number}", pins, objects, xdp)
+        return host_pool.setdefault((number, xdp), made)
 
-    yield make
-    for h in made:
-        h.close()
-    for h in made:
-        subprocess.run(["rm", "-rf", str(bpffs / f"{abs(hash(request.node.nodeid)):x}-{h.name[5:]}")], check=True)
+    return make
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from scapy.layers.l2 import ARP, Ether
 
 from node_agent.datapath.layout import DropReason
 from tests.datapath.conftest import VNI
-from tests.datapath.walk import GATEWAY_MAC, TC_SHOT, Endpoint, Net
+from tests.datapath.host import Endpoint
+from tests.datapath.walk import GATEWAY_MAC, TC_SHOT, Net
 
 pytestmark = pytest.mark.root
 
@@ -122,3 +123,21 @@ def test_drops_are_counted_by_vpc_and_reason(three_hosts: Net) -> None:
     for _ in range(3):
         three_hosts.walk("anna", IP(src="10.10.1.20", dst="10.10.2.30") / UDP())
     assert three_hosts.hosts["198.18.0.11"].maps.drops() == {(VNI, DropReason.SOURCE_ADDRESS): 3}
+
+
+def test_packet_too_big_for_the_uplink_is_told_how_much_fits(three_hosts: Net) -> None:
+    fits = IP(src="10.10.1.10", dst="10.10.1.20", flags="DF") / UDP() / (b"x" * (1450 - 28))
+    assert three_hosts.walk("anna", fits).delivered == "bert"
+    reply = IP(three_hosts.walk("anna", fits / b"y").reply[14:])
+    assert (reply.src, reply[ICMP].type, reply[ICMP].code, reply[ICMP].nexthopmtu) == ("169.254.1.1", 3, 4, 1450)
+    fixed = IP(bytes(reply))
+    del fixed.chksum, fixed[ICMP].chksum
+    assert IP(bytes(fixed))[ICMP].chksum == reply[ICMP].chksum
+    assert three_hosts.hosts["198.18.0.11"].maps.drops() == {(VNI, DropReason.TOO_BIG): 1}
+
+
+def test_later_fragment_to_the_gateway_is_no_ping(three_hosts: Net) -> None:
+    first = IP(src="10.10.1.10", dst="10.10.1.1", id=9, flags="MF") / ICMP() / (b"x" * 16)
+    later = IP(src="10.10.1.10", dst="10.10.1.1", id=9, frag=3, proto=1) / (b"\x08" + b"x" * 15)
+    assert three_hosts.walk("anna", first).reply
+    assert three_hosts.walk("anna", later).dropped == DropReason.UNKNOWN_DESTINATION

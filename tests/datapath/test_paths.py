@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 
 from node_agent.datapath.layout import DropReason, FlowFlag, FlowKey, WireType
 from tests.datapath.conftest import VNI, roles
-from tests.datapath.walk import Endpoint, Host, Net, ip_int, mapped
+from tests.datapath.host import Endpoint, Host, ip_int, mapped
+from tests.datapath.walk import Net
 
 pytestmark = pytest.mark.root
 Q, V, D, N = WireType.QUERY, WireType.VERDICT, WireType.DATA, WireType.NOT_HERE
@@ -250,3 +252,13 @@ def test_second_fragment_follows_the_first_ones_ports(three_hosts: Net, cast: di
     assert three_hosts.walk("anna", first).delivered == "carl"
     walk = three_hosts.walk("anna", later)
     assert walk.delivered == "carl" and [t for _, t in walk.wire] == [D]
+
+
+def test_entry_stamped_after_this_packets_clock_was_read_lives_on(three_hosts: Net, cast: dict[str, Endpoint]) -> None:
+    """Another CPU may touch an entry while this one is on its way to it."""
+    three_hosts.walk("anna", udp(cast, "anna", "bert"))
+    one = three_hosts.hosts["198.18.0.11"]
+    ahead = {k: replace(e, seen=(e.seen + 500) & 0xFFFFFFFF) for k, e in one.flows(VNI).items()}
+    one.put_flows(VNI, ahead)
+    assert three_hosts.walk("anna", udp(cast, "anna", "bert")).wire == [("host-1", D)]
+    assert one.flows(VNI)

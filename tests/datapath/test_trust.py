@@ -10,7 +10,8 @@ from scapy.layers.l2 import Ether
 
 from node_agent.datapath.layout import Action, DropReason, WireBit, WireType
 from tests.datapath.conftest import VNI, roles
-from tests.datapath.walk import Endpoint, Host, Net, Walk, ip_int
+from tests.datapath.host import Endpoint, Host, ip_int
+from tests.datapath.walk import Net, Walk
 
 pytestmark = pytest.mark.root
 ANNA, BERT, BOUNCER, STRANGER, OUTSIDE = ("198.18.0.11", "198.18.0.12", "198.18.0.13", "198.18.0.66", "203.0.113.9")
@@ -150,7 +151,7 @@ def test_unknown_type_is_a_named_drop(net: Net, kind: int) -> None:
     assert dropped(net.arrive(net.hosts[ANNA], bytes(frame))) == DropReason.UNKNOWN_TYPE
 
 
-@pytest.mark.parametrize("outer", [{"options": b"\x07\x04\x00\x00"}, {"flags": "MF"}, {"frag": 3}])
+@pytest.mark.parametrize("outer", [{"options": b"\x07\x04\x00\x00"}, {"flags": "MF"}])
 def test_outer_headers_that_no_host_writes_never_reach_the_stack(net: Net, outer: dict[str, object]) -> None:
     inside = message(WireType.DATA, BERT, ANNA, inner())[14 + 20 :]
     fields = {k: v for k, v in outer.items() if k != "options"}
@@ -191,3 +192,27 @@ def test_congestion_met_on_the_way_shows_inside(net: Net, cast: dict[str, Endpoi
     unmarked = Ether(message(WireType.DATA, ANNA, BERT, inner(), tag=cast["bert"].tag))
     unmarked[IP].tos = 0x03
     assert net.arrive(net.hosts[BERT], bytes(unmarked)).dropped == DropReason.CONGESTION_MARK
+
+
+def test_verdict_may_name_hosts_only(net: Net, cast: dict[str, Endpoint]) -> None:
+    frame = message(WireType.VERDICT, BOUNCER, ANNA, inner(), tag=cast["bert"].tag, host=OUTSIDE, action=Action.ALLOW)
+    assert net.arrive(net.hosts[ANNA], frame).dropped == DropReason.UNTRUSTED
+
+
+def test_congestion_met_by_a_query_is_met_by_its_verdict(net: Net) -> None:
+    marked = inner()
+    marked.tos = 0x02
+    frame = Ether(message(WireType.QUERY, ANNA, BOUNCER, marked, host=ANNA))
+    frame[IP].tos = 0x03
+    for program in ("transit_xdp", "transit_tc"):
+        assert IP(net.hosts[BOUNCER].run(program, bytes(frame)).data[14:]).tos & 3 == 3
+
+
+def test_answer_from_an_old_list_is_asked_about_once_more(host: Callable[..., Host], cast: dict[str, Endpoint]) -> None:
+    pair = roles(host, cast, {"anna": 1, "bert": 2}, [3, 4], {"10.10.1.0": [3, 4]})
+    for address in (BOUNCER, "198.18.0.14"):
+        pair.hosts[address].serve(VNI, "10.10.1.0", stale=True)
+    walk = pair.walk("anna", inner())
+    assert [kind for _, kind in walk.wire].count(WireType.QUERY) == 2
+    assert {sender for sender, kind in walk.wire if kind == WireType.VERDICT} == {"host-3", "host-4"}
+    assert walk.delivered == "bert"

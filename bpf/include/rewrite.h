@@ -1,0 +1,43 @@
+/* Changes addresses and ports in a packet's bytes, and its sums with them. TC only: the kernel's helpers know whether a
+ * sum is complete or still to be completed by a device, which XDP cannot see. Called by the TC skins.
+ */
+#ifndef MIZAR_REWRITE_H
+#define MIZAR_REWRITE_H
+
+#include "packet.h"
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+#include <stddef.h>
+
+/* `l3`: offset of the inner IP header. 0, or -1 when the kernel refused. Packet pointers are void afterwards. */
+static __always_inline int rewrite_packet(struct __sk_buff *skb, const struct packet *p, __u32 l3)
+{
+	__u32 l4 = l3 + p->header, sum = l4 + offsetof(struct tcphdr, check), ip_sum = l3 + offsetof(struct iphdr, check);
+	__u64 flags = 0;
+	__be32 src = p->key.src.w[3], dst = p->key.dst.w[3];
+
+	if (p->key.proto == IPPROTO_UDP) {
+		sum = l4 + offsetof(struct udphdr, check);
+		flags = BPF_F_MARK_MANGLED_0; /* a sum of 0 means none, and stays so */
+	}
+	if (!p->later_fragment) {
+		bpf_l4_csum_replace(skb, sum, p->was_src, src, flags | BPF_F_PSEUDO_HDR | sizeof(src));
+		bpf_l4_csum_replace(skb, sum, p->was_dst, dst, flags | BPF_F_PSEUDO_HDR | sizeof(dst));
+		bpf_l4_csum_replace(skb, sum, p->was_sport, p->key.sport, flags | sizeof(p->key.sport));
+		bpf_l4_csum_replace(skb, sum, p->was_dport, p->key.dport, flags | sizeof(p->key.dport));
+		if (bpf_skb_store_bytes(skb, l4, &p->key.sport, sizeof(p->key.sport), 0) ||
+		    bpf_skb_store_bytes(skb, l4 + 2, &p->key.dport, sizeof(p->key.dport), 0))
+			return -1;
+	}
+	bpf_l3_csum_replace(skb, ip_sum, p->was_src, src, sizeof(src));
+	bpf_l3_csum_replace(skb, ip_sum, p->was_dst, dst, sizeof(dst));
+	if (bpf_skb_store_bytes(skb, l3 + offsetof(struct iphdr, saddr), &src, sizeof(src), 0) ||
+	    bpf_skb_store_bytes(skb, l3 + offsetof(struct iphdr, daddr), &dst, sizeof(dst), 0))
+		return -1;
+	return 0;
+}
+
+#endif
