@@ -18,6 +18,9 @@ from node_agent.agent.kernel import HostKernel
 from node_agent.agent.log import Log
 from node_agent.agent.server import Server
 from node_agent.datapath.maps import HostMaps
+from node_agent.metrics import server as metrics
+from node_agent.metrics.agent import AgentFigures
+from node_agent.metrics.timings import Timings
 from node_agent.model import config as configs
 from node_agent.model.config import AgentConfig
 from node_agent.model.errors import Invalid, MizarError, Temporary
@@ -58,10 +61,15 @@ def _serve(config: AgentConfig, log: Log, stop: threading.Event) -> int:
     maps = HostMaps(Path(config.pins) / "maps")
     agent = HostAgent(config, store, maps, HostKernel(config), log)
     agent.start()
-    server = Server(Path(config.socket), agent.handle, log)
+    timings = Timings()
+    server = Server(Path(config.socket), timings.timed(agent.handle), log)
     server.start()
+    figures = AgentFigures(config.host, store, Path(config.pins) / "maps", maps, timings)
+    told = metrics.Server(Path(config.socket).with_name(metrics.SOCKET), figures, log.warning)
+    told.start()
     agent.run(stop)
     log.info("stopped")
+    told.close()
     server.close()
     agent.close()
     return 0

@@ -1,7 +1,7 @@
 """Waiting until a new endpoint can be reached: its bouncers are asked about it, by the very queries packets make.
 
-Called by `endpoints` at the end of ADD. An answer that allows installs an entry for a flow that nothing else uses,
-which this host then finds in its own flow table: so the whole way there and back is known to work.
+Called by `endpoints` at the end of ADD, and by `moves`. An answer that allows installs an entry for a flow that nothing
+else uses, which this host then finds in its own flow table: so the whole way there and back is known to work.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from node_agent.agent.tables import Tables
 from node_agent.datapath.query import asked_flow, question
 from node_agent.model.errors import Temporary
 from node_agent.model.objects import NetworkEndpoint, Subnet, Vpc
+from node_agent.rows.image import number
 
 PATIENCE = 1.0  # seconds for all bouncers; after that one of them is enough
 LAST_PATIENCE = 2.0  # seconds after which not even one has answered, and the caller is to try again
@@ -37,11 +38,13 @@ def wait_served(
     monotonic: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> set[str]:
-    """Hosts of those in `asked` (name -> address) that know the endpoint. `own`: this host's name and address.
+    """Hosts of those in `asked` (name -> address) that know where the endpoint lives, as its status says, and let this
+    host ask in its name. `own`: this host's name and address.
 
     Returns when all do, or after PATIENCE when one does. Raises Temporary when none does.
     """
     host, address = own
+    where = number(endpoint.status.host_address)
     marks = dict(zip(asked, secrets.SystemRandom().sample(range(1, 1 << 16), len(asked)), strict=True))
     begun, next_ask, served = monotonic(), float("-inf"), set[str]()
     while True:
@@ -51,11 +54,12 @@ def wait_served(
                 kernel.send(asked[name], question(vni, endpoint.spec.address, address, marks[name]))
             next_ask = now + ASK_EVERY
         for name in asked.keys() - served:
-            if (
-                tables.bounces(endpoint)
-                if name == host
-                else tables.take_flow(asked_flow(vni, endpoint.spec.address, marks[name]))
-            ):
+            if name == host:
+                known = tables.bounces(endpoint)
+            else:
+                entry = tables.take_flow(asked_flow(vni, endpoint.spec.address, marks[name]))
+                known = entry is not None and entry.host == where
+            if known:
                 served.add(name)
         if served == asked.keys() or (served and now - begun >= PATIENCE):
             return served

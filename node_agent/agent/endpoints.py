@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from node_agent.agent import acknowledge, claims
-from node_agent.agent.kernel import Device, Kernel, Uplink
+from node_agent.agent.kernel import Device, Kernel
 from node_agent.agent.log import Log
+from node_agent.agent.moves import Moves, moving
 from node_agent.agent.tables import Tables
 from node_agent.cni.protocol import Reply, Request
 from node_agent.model.addresses import endpoint_mac, gateway, pod_mtu
@@ -25,6 +26,7 @@ from node_agent.model.objects import (
     NetworkEndpointStatus,
     Subnet,
     Vpc,
+    stays,
 )
 from node_agent.model.places import veth_name
 from node_agent.model.users import ENDPOINT_FINALIZER
@@ -45,18 +47,18 @@ class Endpoints:
         store: Store,
         tables: Tables,
         kernel: Kernel,
-        uplink: Uplink,
         log: Log,
         *,
         monotonic: Callable[[], float],
         sleep: Callable[[float], None],
     ) -> None:
         self._config, self._store, self._tables, self._kernel = config, store, tables, kernel
-        self._uplink, self._log = uplink, log
+        self._log = log
         self._monotonic, self._sleep = monotonic, sleep
         self._interfaces = tuple(threading.Lock() for _ in range(_LOCKS))
         # Held from the making or removing of a device to its rows: whoever compares the two finds them agreeing.
         self._devices = threading.Lock()
+        self._moves = Moves(config, store, tables, kernel, log, self._devices, monotonic=monotonic, sleep=sleep)
 
     def add(self, request: Request) -> Reply:
         """An interface in the request's namespace that can reach and be reached."""
@@ -70,28 +72,10 @@ class Endpoints:
         with self._alone(veth_name(request.container_id, request.interface)):
             endpoint = self._claimed(request, vpc, subnet)
             device = self._device(endpoint, vpc, netns)
-            with self._devices:
-                ifindex = self._kernel.make_endpoint(device)
-                self._tables.put(vpc, subnet, endpoint)
-                self._tables.link(endpoint.name, ifindex)
-            held = NetworkEndpointStatus(host=self._config.host, host_address=self._config.address)
-            endpoint = self._store.put_status(NetworkEndpoint, endpoint.name, held, uid=endpoint.meta.uid)
-            self._tables.put(endpoint)
-            served = acknowledge.wait_served(
-                endpoint,
-                vpc.status.vni,
-                asked,
-                (self._config.host, self._config.address),
-                self._tables,
-                self._kernel,
-                monotonic=self._monotonic,
-                sleep=self._sleep,
-            )
-        if served != asked.keys():
-            self._log.warning(
-                "endpoint not known to every bouncer yet", endpoint=endpoint.name, missing=sorted(asked.keys() - served)
-            )
-        self._log.info("endpoint added", endpoint=endpoint.name, workload=endpoint.spec.workload)
+            if moving(endpoint, self._config.host):
+                endpoint = self._moves.take_over(endpoint, vpc, subnet, device, asked)
+            else:
+                endpoint = self._attach(endpoint, vpc, subnet, device, asked)
         return _reply(endpoint, subnet, device)
 
     def delete(self, request: Request) -> Reply:
@@ -119,22 +103,28 @@ class Endpoints:
             raise Permanent(f"check endpoint {endpoint.name}: " + "; ".join(problems))
         return _reply(endpoint, subnet, device)
 
-    def finish(self, endpoint: NetworkEndpoint) -> None:
-        """Complete a removal that somebody began in the store."""
-        with self._alone(veth_name(endpoint.spec.container_id, endpoint.spec.interface)):
-            if endpoint in self._tables.own():  # else the DEL that began it was quicker
-                self._remove(endpoint)
+    def attend(self, endpoint: NetworkEndpoint) -> None:
+        """Whatever is due for an endpoint of `Tables.own`: that it moved away, or that its removal was begun."""
+        if not stays(endpoint, self._config.host):
+            self._moves.leave(endpoint)
+            return
+        self._moves.stay(endpoint)
+        if endpoint.meta.deleting:
+            self._finish(endpoint)
 
     def adopt(self) -> list[str]:
         """Bring the devices that are there together with the endpoints that were claimed for them; returns the names
         of those whose device is another than the rows said."""
         with self._devices:
-            links, world = self._kernel.endpoint_links(), self._tables.world
-            own = {e.name: links.get(veth_name(e.spec.container_id, e.spec.interface), 0) for e in self._tables.own()}
-            changed = [name for name in sorted({*own, *world.links}) if world.links.get(name, 0) != own.get(name, 0)]
-            for name in changed:
-                self._tables.link(name, own.get(name, 0))
-        return changed
+            changed = self._changed()
+            for name, ifindex in changed.items():
+                self._tables.link(name, ifindex)
+        return list(changed)
+
+    def differences(self) -> list[str]:
+        """What `adopt` would change, one sentence each. Changes nothing."""
+        with self._devices:
+            return [f"the device of endpoint {name} is not the one in this host's rows" for name in self._changed()]
 
     # --- inside ---
 
@@ -196,8 +186,44 @@ class Endpoints:
             veth=veth_name(spec.container_id, spec.interface),
             address=spec.address,
             mac=endpoint_mac(vpc.status.vni, spec.address),
-            mtu=pod_mtu(self._uplink.mtu),
+            mtu=pod_mtu(self._kernel.uplink().mtu),
         )
+
+    def _attach(
+        self, endpoint: NetworkEndpoint, vpc: Vpc, subnet: Subnet, device: Device, asked: Mapping[str, str]
+    ) -> NetworkEndpoint:
+        """Interface and rows of an endpoint that no other host has; returns when its bouncers in `asked` know it."""
+        with self._devices:
+            ifindex = self._kernel.make_endpoint(device)
+            self._tables.put(vpc, subnet, endpoint)
+            self._tables.link(endpoint.name, ifindex)
+        held = NetworkEndpointStatus(
+            host=self._config.host, host_address=self._config.address, previous_host=endpoint.status.previous_host
+        )
+        endpoint = self._store.put_status(NetworkEndpoint, endpoint.name, held, uid=endpoint.meta.uid)
+        self._tables.put(endpoint)
+        served = acknowledge.wait_served(
+            endpoint,
+            vpc.status.vni,
+            asked,
+            (self._config.host, self._config.address),
+            self._tables,
+            self._kernel,
+            monotonic=self._monotonic,
+            sleep=self._sleep,
+        )
+        if served != asked.keys():
+            self._log.warning(
+                "endpoint not known to every bouncer yet", endpoint=endpoint.name, missing=sorted(asked.keys() - served)
+            )
+        self._log.info("endpoint added", endpoint=endpoint.name, workload=endpoint.spec.workload)
+        return endpoint
+
+    def _finish(self, endpoint: NetworkEndpoint) -> None:
+        """Complete a removal that somebody began in the store."""
+        with self._alone(veth_name(endpoint.spec.container_id, endpoint.spec.interface)):
+            if endpoint in self._tables.own():  # else the DEL that began it was quicker
+                self._remove(endpoint)
 
     def _remove(self, endpoint: NetworkEndpoint) -> None:
         """Marked in the store first: bouncers forget it, a killed removal is found again. The address is freed last."""
@@ -209,8 +235,19 @@ class Endpoints:
             self._tables.gone(NetworkEndpoint.kind, endpoint.name)
             self._kernel.remove_endpoint(veth_name(endpoint.spec.container_id, endpoint.spec.interface))
         self._tables.purge_flows(vni, endpoint.spec.address)
-        self._store.drop_finalizer(NetworkEndpoint, endpoint.name, ENDPOINT_FINALIZER, uid=uid)
+        if endpoint.status.host in ("", self._config.host):  # else it was on its way here, and another has it still
+            self._store.drop_finalizer(NetworkEndpoint, endpoint.name, ENDPOINT_FINALIZER, uid=uid)
         self._log.info("endpoint removed", endpoint=endpoint.name, workload=endpoint.spec.workload)
+
+    def _changed(self) -> dict[str, int]:
+        """Name -> ifindex as it is (0: none), of the endpoints whose device is another than the rows say."""
+        links, world = self._kernel.endpoint_links(), self._tables.world
+        own = {e.name: links.get(veth_name(e.spec.container_id, e.spec.interface), 0) for e in self._tables.own()}
+        return {
+            name: own.get(name, 0)
+            for name in sorted({*own, *world.links})
+            if world.links.get(name, 0) != own.get(name, 0)
+        }
 
     def _alone(self, veth: str) -> threading.Lock:
         """Requests about one interface wait for each other, and now and then for another's."""

@@ -17,7 +17,7 @@ from node_agent.agent import status
 from node_agent.agent.claims import Exhausted
 from node_agent.agent.endpoints import Endpoints
 from node_agent.agent.intent import Intent
-from node_agent.agent.kernel import Kernel
+from node_agent.agent.kernel import Kernel, Uplink
 from node_agent.agent.log import Log
 from node_agent.agent.tables import Tables
 from node_agent.cni import protocol
@@ -54,29 +54,27 @@ class HostAgent:
         self._tables = Tables(config.host, maps, config.flow_entries)
         self._intent = Intent(config.host, store, self._tables, self._clock.monotonic)
         self._endpoints: Endpoints | None = None
+        self._told: Uplink | None = None  # what the programs know of the uplink
         self._checking = threading.Lock()
-        self._synced = False
+        self._synced = self._checked = False
         self._check_at = self._beat_at = float("-inf")
         self._problems: dict[str, list[str]] = {}
         self._programs: tuple[ProgramStatus, ...] = ()
+        self._empty = True  # the maps that the loaded programs share
         self._rows: dict[str, int] = {}
         self._rows_at = -1  # version of the tables that `_rows` speaks of
         self._said: NetworkHostStatus | None = None
 
     def start(self) -> None:
-        """Programs attached and told who this host is. Raises Invalid when the host cannot carry the tunnel."""
-        uplink = self._kernel.check_world()
-        for said in self._kernel.ensure_programs():
-            self._log.info("program", what=said)
-        self._tables.configure(
-            config_rows(self._config, self._kernel.ticks(), uplink.ifindex, redirect=uplink.redirect)
-        )
+        """Programs loaded and told who this host is. Raises Invalid when the host cannot carry the tunnel."""
+        self._kernel.check_world()
+        self._empty = self._kernel.load()
+        self._tell_uplink()
         self._endpoints = Endpoints(
             self._config,
             self._store,
             self._tables,
             self._kernel,
-            uplink,
             self._log,
             monotonic=self._clock.monotonic,
             sleep=self._clock.sleep,
@@ -102,8 +100,7 @@ class HostAgent:
         """Programs and rows are as they should be, or are put back. Returns what is wrong and stays wrong."""
         with self._checking:
             with self._noting("programs"):
-                for said in self._kernel.ensure_programs() + self._kernel.ensure_endpoint_programs():
-                    self._log.warning("program put back", what=said)
+                self._ensure_programs()
             with self._noting("rows"):
                 if self._synced and self._endpoints:
                     for name in self._endpoints.adopt():
@@ -113,7 +110,23 @@ class HostAgent:
             with self._noting("uplink"):
                 self._programs = self._kernel.programs()
                 self._problems["uplink state"] = self._kernel.uplink_problems()
+                if self._tell_uplink():
+                    self._log.warning("uplink changed", now=str(self._told))
+        self._checked = True
         return self.problems()
+
+    def inspect(self) -> list[str]:
+        """What is wrong now, and what `check` would put back, one sentence each. Changes nothing, repairs nothing."""
+        looks = [self._kernel.differences, self._kernel.uplink_problems, self._untold, self._tables.differences]
+        looks += [self._endpoints.differences] if self._endpoints else []
+        with self._checking:
+            found = [said for what in ("store", "status") for said in self._problems.get(what, ())]
+            for look in looks:
+                try:
+                    found += look()
+                except MizarError as error:
+                    found.append(str(error))
+        return found
 
     def problems(self) -> list[str]:
         """What is wrong now, one sentence each."""
@@ -140,7 +153,8 @@ class HostAgent:
     # --- inside ---
 
     def _handle(self, request: Request) -> Reply:
-        if self._endpoints is None or not self._synced:
+        # Until the first check, what an earlier agent left may differ, and is about to be put right.
+        if self._endpoints is None or not self._synced or not self._checked:
             reasons = "; ".join(self.problems()) or "it has not read the store yet"
             raise Temporary(f"{request.verb}: the agent of {self._config.host} is starting: {reasons}")
         match request.verb:
@@ -151,8 +165,36 @@ class HostAgent:
             case "CHECK":
                 return self._endpoints.check(request)
             case "STATUS":
-                problems = self.check()
-                return Reply(code=protocol.NOT_AVAILABLE if problems else 0, message="; ".join(problems))
+                return _healthy(self.inspect())
+            case "REPAIR":
+                return _healthy(self.check())
+
+    def _ensure_programs(self) -> None:
+        if self._empty and not self._synced:
+            raise Temporary("attach programs: their maps are new, and the store has not been read yet")
+        for said in self._kernel.ensure_programs() + self._kernel.ensure_endpoint_programs():
+            if self._empty:
+                self._log.info("program", what=said)
+            else:
+                self._log.warning("program put back", what=said)
+        if self._empty:
+            self._kernel.settle()
+            self._empty = False
+
+    def _tell_uplink(self) -> bool:
+        """The programs know the uplink as it is now; whether they had to be told."""
+        now = self._kernel.uplink()
+        if now == self._told:
+            return False
+        self._tables.configure(
+            config_rows(self._config, self._kernel.ticks(), now.ifindex, now.mtu, redirect=now.redirect, link=now.link)
+        )
+        self._told = now
+        return True
+
+    def _untold(self) -> list[str]:
+        now = self._kernel.uplink()
+        return [] if now == self._told else [f"uplink: it is {now}, the programs were told {self._told}"]
 
     def _read(self) -> None:
         """Take in the store's changes; the first time, go on from what is in the maps."""
@@ -170,8 +212,7 @@ class HostAgent:
             self._synced = True
             self._log.info("synced", vpcs=len(self._tables.world.vpcs), endpoints=len(self._tables.world.links))
         for endpoint in self._tables.own():
-            if endpoint.meta.deleting:
-                self._endpoints.finish(endpoint)
+            self._endpoints.attend(endpoint)
 
     def _beat(self, now: float) -> None:
         """Tell the store, when it is time or when there is news."""
@@ -212,3 +253,7 @@ class HostAgent:
                 self._log.error("problem", what=said)
             if not found:
                 self._log.info("problem gone", what="; ".join(before))
+
+
+def _healthy(problems: list[str]) -> Reply:
+    return Reply(code=protocol.NOT_AVAILABLE if problems else 0, message="; ".join(problems))

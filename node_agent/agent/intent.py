@@ -1,8 +1,9 @@
 """What this host has to know of the store: the watches it needs, and what they said. Called by the agent's loop.
 
     vpcs                  every VPC (a set may name this host at any time)
-    own                   endpoints meant for this host
+    own, held, moved      endpoints meant for this host, held by it, and moved away from it a moment ago
     subnets of <VPC>      where this host is in the VPC set
+    services of <VPC>     the same
     subnet <name>         of an endpoint held here, when its VPC's subnets are not watched anyway
     endpoints of <subnet> where this host bounces the subnet
 No watch, and so no cost, grows with the number of hosts.
@@ -14,24 +15,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from node_agent.agent.tables import Tables
-from node_agent.model.objects import NetworkEndpoint, Object, Subnet, Vpc
+from node_agent.model.objects import NetworkEndpoint, NetworkService, Object, Subnet, Vpc, concerns
 from node_agent.rows.diff import Change
-from node_agent.rows.host import World, bounced
+from node_agent.rows.host import Known, World, bounced
 from node_agent.rows.vpcs import member
 from node_agent.store.base import Store, Watch
 
 Need = tuple[str, str]  # what, of which object
-VPCS, OWN, SUBNETS, SUBNET, ENDPOINTS = "vpcs", "own", "subnets", "subnet", "endpoints"
+VPCS, SUBNETS, SERVICES, SUBNET, ENDPOINTS = "vpcs", "subnets", "services", "subnet", "endpoints"
+OWN, HELD, MOVED = "own", "held", "moved"
+# In which order watches are read: an endpoint that moves leaves one and enters a later one, and is always in one.
+_ORDER = (VPCS, SUBNETS, SERVICES, SUBNET, OWN, HELD, MOVED, ENDPOINTS)
+_LISTS = {SUBNETS: Vpc.kind, SERVICES: NetworkService.kind, ENDPOINTS: Subnet.kind}  # as World.listed names them
 STALE_AFTER = 60.0  # seconds without a good look at a subnet's endpoints
 
 
 def needs(world: World) -> set[Need]:
     """The watches a host with this knowledge needs. Pure."""
     divided = {name for name, vpc in world.vpcs.items() if member(vpc, world.host)}
-    own = [e for e in world.endpoints.values() if e.spec.host == world.host]
+    own = [e for e in world.endpoints.values() if concerns(e, world.host)]
     return (
-        {(VPCS, ""), (OWN, "")}
-        | {(SUBNETS, name) for name in divided}
+        {(VPCS, ""), (OWN, ""), (HELD, ""), (MOVED, "")}
+        | {(what, name) for name in divided for what in (SUBNETS, SERVICES)}
         | {(SUBNET, e.spec.subnet) for e in own if e.spec.vpc not in divided}
         | {(ENDPOINTS, name) for name in bounced(world)}
     )
@@ -53,6 +58,7 @@ class Intent:
         self._host, self._store, self._tables, self._monotonic = host, store, tables, monotonic
         self._open: dict[Need, _Open] = {}
         self._seen = -1  # version of the tables that the open watches are right for
+        self._left: list[tuple[_Open, Object]] = []  # what a watch shows no more, until all have been read
 
     def poll(self) -> list[Change]:
         """Take in what changed, and open and close watches until nothing more is needed. Returns the steps taken.
@@ -61,8 +67,7 @@ class Intent:
         just became a bouncer serves when this returns."""
         changes: list[Change] = []
         while True:
-            for need, opened in list(self._open.items()):
-                changes += self._take(need, opened)
+            changes += self._take()
             if not self._rewatch(changes):
                 break
         return changes + self._tables.know(*self._knowledge())
@@ -77,22 +82,25 @@ class Intent:
         found = set()
         for what, name in needs(world):
             opened = self._open.get((what, name))
-            if what in (SUBNETS, ENDPOINTS) and not (opened and opened.complete):
-                found.add(name if what == SUBNETS else world.subnets[name].spec.vpc)
+            if what in _LISTS and not (opened and opened.complete):
+                found.add(world.subnets[name].spec.vpc if what == ENDPOINTS else name)
         return found
 
     # --- inside ---
 
-    def _take(self, need: Need, opened: _Open) -> list[Change]:
-        events = opened.watch.poll()
+    def _take(self) -> list[Change]:
+        """What every watch has to say; what one shows no more and another shows now is not gone in between."""
         changes: list[Change] = []
-        puts = [event.object for event in events if event.type == "put"]
-        opened.shown |= {(obj.kind, obj.name) for obj in puts}
-        changes += self._tables.put(*(obj for obj in puts if isinstance(obj, Vpc | Subnet | NetworkEndpoint)))
-        for event in events:
-            if event.type == "gone":
-                changes += self._hide(opened, event.object.kind, event.object.name)
-        opened.complete = True
+        for _, opened in sorted(self._open.items(), key=lambda item: (_ORDER.index(item[0][0]), item[0])):
+            events = opened.watch.poll()
+            puts = [event.object for event in events if event.type == "put"]
+            opened.shown |= {(obj.kind, obj.name) for obj in puts}
+            changes += self._tables.put(*(obj for obj in puts if isinstance(obj, Known)))
+            self._left += [(opened, event.object) for event in events if event.type == "gone"]
+            opened.complete = True
+        while self._left:
+            opened, obj = self._left.pop(0)
+            changes += self._hide(opened, obj.kind, obj.name)
         return changes
 
     def _hide(self, opened: _Open, kind: str, name: str) -> list[Change]:
@@ -103,20 +111,23 @@ class Intent:
         return self._tables.gone(kind, name)
 
     def _rewatch(self, changes: list[Change]) -> bool:
-        """Open what is needed and close what is not. Whether something was opened, and so is to be read."""
+        """Open what is needed and, once that is read, close what is not. Whether there is more to do."""
         if self._seen == self._tables.version:
             return False
         version, wanted = self._tables.version, self._needs()
+        missing = sorted(wanted - set(self._open))
+        for need in missing:
+            self._open[need] = _Open(self._watch(need), set())
+        if missing:
+            # Nothing is closed before: what one watch showed and another is about to would be gone in between.
+            return True
         for need in set(self._open) - wanted:
             closing = self._open.pop(need)
             closing.watch.close()
             for kind, name in sorted(closing.shown):
                 changes += self._hide(closing, kind, name)
-        missing = sorted(self._needs() - set(self._open))
-        for need in missing:
-            self._open[need] = _Open(self._watch(need), set())
         self._seen = version
-        return bool(missing)
+        return self._seen != self._tables.version
 
     def _needs(self) -> set[Need]:
         with self._tables.reading() as world:
@@ -128,7 +139,10 @@ class Intent:
         cls, where = {
             VPCS: (Vpc, {}),
             OWN: (NetworkEndpoint, {"spec.host": self._host}),
+            HELD: (NetworkEndpoint, {"status.host": self._host}),
+            MOVED: (NetworkEndpoint, {"status.previous_host": self._host}),
             SUBNETS: (Subnet, {"spec.vpc": name}),
+            SERVICES: (NetworkService, {"spec.vpc": name}),
             SUBNET: (Subnet, {"name": name}),
             ENDPOINTS: (NetworkEndpoint, {"spec.subnet": name}),
         }[what]
@@ -137,9 +151,7 @@ class Intent:
     def _knowledge(self) -> tuple[Sequence[tuple[str, str]], Sequence[str]]:
         """(lists that are complete, subnets whose list is old)."""
         listed = [
-            (Vpc.kind if what == SUBNETS else Subnet.kind, name)
-            for (what, name), opened in self._open.items()
-            if what in (SUBNETS, ENDPOINTS) and opened.complete
+            (_LISTS[what], name) for (what, name), opened in self._open.items() if what in _LISTS and opened.complete
         ]
         return listed, self._old()
 

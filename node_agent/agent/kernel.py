@@ -10,6 +10,7 @@ import contextlib
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +19,7 @@ from node_agent.datapath.layout import Limit
 from node_agent.datapath.programs import ENDPOINT_TC, TRANSIT_TC, TRANSIT_XDP, ProgramSet
 from node_agent.kernel import features, filters, links, netns
 from node_agent.kernel.links import Link, Links
-from node_agent.model.addresses import MIN_UPLINK_MTU
+from node_agent.model.addresses import MIN_UPLINK_MTU, pod_mtu
 from node_agent.model.config import AgentConfig
 from node_agent.model.errors import Invalid, Permanent
 from node_agent.model.objects import ProgramStatus
@@ -30,11 +31,13 @@ _SO_NO_CHECK = 11
 
 @dataclass(frozen=True)
 class Uplink:
-    """`redirect`: XDP must send back by redirect there (native mode on a veth)."""
+    """What the programs are told of it. `mtu`: bytes; `redirect`: XDP must send back by redirect there (native mode on
+    a veth). `link`: prefix that its own address puts on the link, as `rows.config` wants it."""
 
     ifindex: int
     mtu: int
     redirect: bool
+    link: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,24 +55,43 @@ class Device:
 class Kernel(Protocol):
     """Every verb may be repeated. Raises Temporary or Permanent, as "verb object: cause"."""
 
-    def check_world(self) -> Uplink:
-        """The uplink, if it can carry the tunnel. Raises Invalid with every reason why not."""
+    def check_world(self) -> None:
+        """Raises Invalid with every reason why the uplink cannot carry the tunnel."""
         ...
 
     def uplink_problems(self) -> list[str]:
         """Why the uplink cannot carry traffic now, one sentence each."""
         ...
 
+    def uplink(self) -> Uplink:
+        """As it is now: it may be changed, or made anew, while the agent runs. Raises Permanent when there is none."""
+        ...
+
     def ticks(self) -> Callable[[float], int]:
         """Converts seconds to the programs' ticks."""
         ...
 
+    def load(self) -> bool:
+        """Programs loaded, not attached. Returns whether the maps are empty: they are, the first time and when the
+        programs attached until now have maps of another layout. Then they are to be filled before anything is attached,
+        so that no packet meets them empty, and `settle` is to be called after that."""
+        ...
+
+    def settle(self) -> None:
+        """What is attached has maps that are filled."""
+        ...
+
     def ensure_programs(self) -> list[str]:
-        """Programs loaded and on the uplink's hooks; a sentence for each that was not."""
+        """The loaded programs on the uplink's hooks; a sentence for each that was not."""
         ...
 
     def ensure_endpoint_programs(self) -> list[str]:
-        """The endpoint program on every endpoint's veth; a sentence for each where it was not."""
+        """The endpoint program on every endpoint's veth, whose MTU is no smaller than what the uplink carries; a
+        sentence for each where it was not so."""
+        ...
+
+    def differences(self) -> list[str]:
+        """What the two above would put right, one sentence each. Changes nothing."""
         ...
 
     def programs(self) -> tuple[ProgramStatus, ...]:
@@ -85,6 +107,15 @@ class Kernel(Protocol):
     def make_endpoint(self, device: Device) -> int:
         """The interface, with the endpoint program on its host side before any packet can pass; returns the host
         side's ifindex."""
+        ...
+
+    def bring_endpoint(self, device: Device) -> int:
+        """The same beside the interface by which another host still serves the endpoint: able to receive, but what the
+        endpoint sends does not leave by it yet. Returns the host side's ifindex."""
+        ...
+
+    def switch_endpoint(self, device: Device) -> None:
+        """What the endpoint sends leaves by the interface that was brought, which gets its proper name."""
         ...
 
     def check_endpoint(self, device: Device) -> list[str]:
@@ -106,14 +137,11 @@ class HostKernel:
         self._pins, self._objects = Path(config.pins), Path(config.bpf_objects)
         self._set: ProgramSet | None = None
 
-    def check_world(self) -> Uplink:
-        config = self._config
+    def check_world(self) -> None:
         with self._net() as net:
-            link = net.get(config.uplink)
-            mistakes = _uplink_mistakes(config, net, link)
-        if link is None or mistakes:
+            mistakes = _uplink_mistakes(self._config, net, net.get(self._config.uplink))
+        if mistakes:
             raise Invalid(mistakes)
-        return Uplink(link.index, link.mtu, redirect=config.mode == "native" and link.kind == "veth")
 
     def uplink_problems(self) -> list[str]:
         with self._net() as net:
@@ -121,13 +149,28 @@ class HostKernel:
             down = [f"uplink: {link.name} is down"] if link and not link.up else []
             return down + _uplink_mistakes(self._config, net, link)
 
+    def uplink(self) -> Uplink:
+        with self._net() as net:
+            link = net.need(self._config.uplink)
+            addresses = net.addresses(link.name)
+        native = self._config.mode == "native"
+        return Uplink(link.index, link.mtu, native and link.kind == "veth", _own_link(self._config.address, addresses))
+
     def ticks(self) -> Callable[[float], int]:
         return ticks.verified(self._objects / "clock.bpf.o").of
 
+    def load(self) -> bool:
+        # Once: what lies in the folder later on is for the next start, however it got there.
+        empty = programs.renew(self._pins)
+        self._set = programs.ensure_loaded(self._objects, self._pins)
+        return empty
+
+    def settle(self) -> None:
+        programs.settle(self._pins)
+
     def ensure_programs(self) -> list[str]:
         if self._set is None:
-            # Once: what lies in the folder later on is for the next start, however it got there.
-            self._set = programs.ensure_loaded(self._objects, self._pins)
+            raise Permanent("attach programs: they are not loaded yet")
         loaded, done = self._set, []
         with self._net() as net:
             uplink = net.need(self._config.uplink)
@@ -144,7 +187,25 @@ class HostKernel:
 
     def ensure_endpoint_programs(self) -> list[str]:
         with self._net() as net:
-            return [said for veth in _veths(net) for said in self._ensure_filter(net, veth.name, ENDPOINT_TC)]
+            mtu, done = pod_mtu(net.need(self._config.uplink).mtu), list[str]()
+            for veth in _veths(net):
+                done += self._ensure_filter(net, veth.name, ENDPOINT_TC)
+                # Never lowered here: a veth drops, without a word, what is larger than its MTU, while the program tells
+                # an endpoint whose own MTU is too large how much fits. ADD sets both ends.
+                if veth.mtu < mtu:
+                    net.ensure(veth.name, mtu=mtu)
+                    done.append(f"MTU of {veth.name} set to {mtu}")
+            return done
+
+    def differences(self) -> list[str]:
+        with self._net() as net:
+            uplink = net.need(self._config.uplink)
+            mtu = pod_mtu(uplink.mtu)
+            found = self._missing_xdp(uplink) + self._missing_filter(net, uplink.name, TRANSIT_TC)
+            for veth in _veths(net):
+                found += self._missing_filter(net, veth.name, ENDPOINT_TC)
+                found += [f"MTU of {veth.name} is {veth.mtu} and should be {mtu}"] if veth.mtu < mtu else []
+            return found
 
     def programs(self) -> tuple[ProgramStatus, ...]:
         found = []
@@ -169,19 +230,29 @@ class HostKernel:
         return netns.exists(path)
 
     def make_endpoint(self, device: Device) -> int:
-        with self._net() as net:
-            made = net.ensure_veth(
-                device.veth, peer_netns=device.netns, peer=device.interface, mtu=device.mtu, peer_mac=device.mac
-            )
-            self._ensure_filter(net, device.veth, ENDPOINT_TC)
-            features.ensure(net, device.veth, features.GRO)
-            with links.opened(device.netns) as pod:
-                features.ensure(pod, device.interface, features.GRO)
-                pod.ensure(device.interface, up=True)
-                pod.ensure_address(device.interface, f"{device.address}/32")
-                pod.ensure_pod_routes(device.interface)
+        with self._net() as net, links.opened(device.netns) as pod:
+            made = self._ensure_pair(net, pod, device, device.interface)
+            pod.ensure_pod_routes(device.interface)
             net.ensure(device.veth, up=True)
             return made.index
+
+    def bring_endpoint(self, device: Device) -> int:
+        with self._net() as net, links.opened(device.netns) as pod:
+            made = self._ensure_pair(net, pod, device, _pod_side(net, pod, device.veth) or device.veth)
+            net.ensure(device.veth, up=True)
+            return made.index
+
+    def switch_endpoint(self, device: Device) -> None:
+        with self._net() as net, links.opened(device.netns) as pod:
+            brought = _pod_side(net, pod, device.veth)
+            if brought is None:
+                raise Permanent(f"switch {device.interface} to {device.veth}: it is not joined to it")
+            pod.ensure_pod_routes(brought)
+            other = pod.get(device.interface) if brought != device.interface else None
+            if other:
+                pod.rename(other.name, f"mz-old{other.index}")
+            pod.rename(brought, device.interface)
+            pod.ensure_pod_routes(device.interface)
 
     def check_endpoint(self, device: Device) -> list[str]:
         if not netns.exists(device.netns):
@@ -215,6 +286,16 @@ class HostKernel:
 
     # --- inside ---
 
+    def _ensure_pair(self, net: Links, pod: Links, device: Device, peer: str) -> Link:
+        """The veth pair, its host side still down, with all but the routes; `peer`: the pod side's name."""
+        made = net.ensure_veth(device.veth, peer_netns=device.netns, peer=peer, mtu=device.mtu, peer_mac=device.mac)
+        self._ensure_filter(net, device.veth, ENDPOINT_TC)
+        features.ensure(net, device.veth, features.GRO)
+        features.ensure(pod, peer, features.GRO)
+        pod.ensure(peer, up=True)
+        pod.ensure_address(peer, f"{device.address}/32")
+        return made
+
     @contextlib.contextmanager
     def _net(self) -> Iterator[Links]:
         with links.opened(self._path) as net:
@@ -223,11 +304,40 @@ class HostKernel:
     def _ensure_filter(self, net: Links, device: str, name: str) -> list[str]:
         if self._set is None:
             raise Permanent(f"attach {name} to {device}: the programs are not loaded yet")
-        present = filters.attached(net, device, "ingress")
-        if present and present.id == self._set[name].id:
+        if not self._missing_filter(net, device, name):
             return []
         filters.attach(net, device, "ingress", self._set[name].fd, name)
         return [f"{name} attached to {device}"]
+
+    def _missing_filter(self, net: Links, device: str, name: str) -> list[str]:
+        present = filters.attached(net, device, "ingress")
+        if self._set and present and present.id == self._set[name].id:
+            return []
+        return [f"{name} is not attached to {device}"]
+
+    def _missing_xdp(self, uplink: Link) -> list[str]:
+        if self._config.mode == "tc":
+            return []
+        with netns.enter(self._path):
+            state = programs.xdp_state(uplink.index)
+        if self._set and state and (state.id, state.mode) == (self._set[TRANSIT_XDP].id, self._config.mode):
+            return []
+        return [f"{TRANSIT_XDP} is not attached to XDP of {uplink.name} in {self._config.mode} mode"]
+
+
+def _own_link(address: str, addresses: tuple[str, ...]) -> str:
+    """The prefix that the host's own address, one of "address/length", makes a link of; "" when it makes none."""
+    own = [IPv4Interface(found).network for found in addresses if found.partition("/")[0] == address]
+    return str(own[0]) if own and own[0].prefixlen < 31 else ""
+
+
+def _pod_side(net: Links, pod: Links, veth: str) -> str | None:
+    """Name in the endpoint's namespace of the other end of that veth."""
+    here = net.get(veth)
+    there = (
+        link for link in pod.all() if here and (link.kind, link.index, link.peer) == ("veth", here.peer, here.index)
+    )
+    return next((link.name for link in there), None)
 
 
 def _veths(net: Links) -> list[Link]:

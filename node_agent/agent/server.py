@@ -21,6 +21,7 @@ from node_agent.model.errors import Invalid
 
 LONGEST_REQUEST = 1 << 16  # bytes
 PATIENCE = 10.0  # seconds for a client to send its line
+PAUSE = 0.1  # seconds after a client that could not be accepted
 _AT_ONCE = 64  # requests; more wait in the backlog
 
 
@@ -31,6 +32,7 @@ class Server:
         self._path, self._handle, self._log = path, handle, log
         self._free = threading.Semaphore(_AT_ONCE)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._closed = threading.Event()
 
     def start(self) -> None:
         """Listen, and answer in the background until the process ends."""
@@ -45,16 +47,19 @@ class Server:
 
     def close(self) -> None:
         """Take no more requests; those under way are answered."""
+        self._closed.set()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
     def _accept(self) -> None:
-        while True:
+        while not self._closed.is_set():
             try:
                 client, _ = self._socket.accept()
-            except OSError:
-                return  # closed
+            except OSError as error:  # of this one client, or there are no descriptors for now
+                if not self._closed.wait(PAUSE):
+                    self._log.warning("request not accepted", error=str(error))
+                continue
             self._free.acquire()
             threading.Thread(target=self._serve, args=(client,), name="request", daemon=True).start()
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from node_agent.datapath.layout import FlowKey
+from node_agent.datapath.layout import FlowEntry, FlowKey, NatEntry
 from node_agent.datapath.maps import Maps
-from node_agent.model.objects import NetworkEndpoint, Subnet, Vpc
+from node_agent.model.objects import NetworkEndpoint, NetworkService, Subnet, Vpc, concerns
 from node_agent.rows import slots
 from node_agent.rows.diff import PUT_ORDER, Change, diff
 from node_agent.rows.host import Desired, Known, World
-from node_agent.rows.image import MapImage, mapped
+from node_agent.rows.image import MapImage, mapped, number
 
 
 class Tables:
@@ -45,10 +45,10 @@ class Tables:
             yield self._desired.world
 
     def own(self) -> tuple[NetworkEndpoint, ...]:
-        """The endpoints that are meant for this host."""
+        """The endpoints that this host has, is to have, or had until just now."""
         with self._lock:
             if self._own[0] != self.version:
-                found = (e for e in self.world.endpoints.values() if e.spec.host == self._host)
+                found = (e for e in self.world.endpoints.values() if concerns(e, self._host))
                 self._own = self.version, tuple(sorted(found, key=lambda e: e.name))
             return self._own[1]
 
@@ -96,34 +96,51 @@ class Tables:
         with self._lock:
             if not self._adopted:
                 return []
-            missing = set(self.world.slots.values()) - set(self._maps.flow_tables())
-            self._ensure_tables()
+            missing = self._ensure_tables()
             changes = diff(self._read(), self._wanted())
             self._perform(changes)
             self.suspect = False
             return changes + [Change("put", "flows", {slot.to_bytes(4, "little"): b""}) for slot in sorted(missing)]
 
+    def differences(self) -> list[str]:
+        """What `verify` would mend, one sentence each. Changes nothing."""
+        with self._lock:
+            if not self._adopted:
+                return []
+            there = self._maps.flow_tables()
+            missing = [slot for slot in self.world.slots.values() if there.get(slot) != self._flow_entries]
+            found = [f"rows differ: {change} is wanting" for change in diff(self._read(), self._wanted())]
+            return found + [f"flow table {slot} is missing" for slot in sorted(missing)]
+
     def purge_flows(self, vni: int, address: str) -> None:
-        """Forget every flow of this address and every open question about it."""
-        addr = mapped(address)
+        """Forget every flow of this address, with or without a service, and every open question about it."""
+        addr, short = mapped(address), number(address)
 
         def about(keys: Collection[bytes]) -> list[bytes]:
             found = ((raw, FlowKey.unpack(raw)) for raw in keys)
             return [raw for raw, key in found if key.vni == vni and addr in (key.src, key.dst)]
 
+        def through(nats: Mapping[bytes, bytes]) -> list[bytes]:
+            """Also those that only turn into it, or that it answers under another name."""
+            entries = ((raw, NatEntry.unpack(value)) for raw, value in nats.items())
+            named = {raw for raw, n in entries if short in (n.src, n.dst, n.flow[0].vip)}
+            return [raw for raw in nats if raw in named and FlowKey.unpack(raw).vni == vni] + about(nats.keys() - named)
+
         with self._lock:
             slot = self.world.slots.get(vni, 0)
             if slot:
                 self._maps.delete_flows(slot, about(self._maps.read_flows(slot)))
+                self._maps.delete_nats(slot, through(self._maps.read_nats(slot)))
             self._maps.delete("asked", about(self._maps.read("asked")))
 
-    def take_flow(self, key: FlowKey) -> bool:
-        """Whether there is an entry for this flow; it is removed."""
+    def take_flow(self, key: FlowKey) -> FlowEntry | None:
+        """The entry of this flow, which is removed; None: there is none."""
         slot, raw = self.world.slots.get(key.vni, 0), key.pack()
-        if not slot or self._maps.find_flow(slot, raw) is None:
-            return False
+        found = self._maps.find_flow(slot, raw) if slot else None
+        if found is None:
+            return None
         self._maps.delete_flows(slot, [raw])
-        return True
+        return FlowEntry.unpack(found)
 
     def bounces(self, endpoint: NetworkEndpoint) -> bool:
         """Whether this host itself, as a bouncer, knows where the endpoint lives."""
@@ -160,12 +177,14 @@ class Tables:
                 known = self.world.subnets.get(obj.name)
             case NetworkEndpoint():
                 known = self.world.endpoints.get(obj.name)
+            case NetworkService():
+                known = self.world.services.get(obj.name)
         return (
             known is None or known.meta.uid != obj.meta.uid or known.meta.resource_version < obj.meta.resource_version
         )
 
-    def _ensure_tables(self) -> None:
-        self._maps.ensure_flow_tables(dict.fromkeys(self.world.slots.values(), self._flow_entries))
+    def _ensure_tables(self) -> set[int]:
+        return self._maps.ensure_flow_tables(dict.fromkeys(self.world.slots.values(), self._flow_entries))
 
     def _perform(self, changes: Iterable[Change]) -> None:
         for change in changes:

@@ -1,1 +1,1 @@
-"""The endpoint protocol: what the CNI shim and the Pulumi program say to a host's warm agent."""
+"""The endpoint protocol: what the Pulumi program, like a CNI plugin, says to a host's warm agent."""

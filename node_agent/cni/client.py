@@ -1,7 +1,7 @@
 """Asks a host's agent over its unix socket: one request line out, one reply line in, one connection each.
 
-Called by the Pulumi providers, the CLI and tests; the CNI shim speaks the same protocol from C. The agent may be
-restarting at any moment, so its absence is Temporary; `persist` repeats such calls.
+Called by the Pulumi providers and the bench; a CNI plugin would say the same. The agent may be restarting at
+any moment, so its absence is Temporary; `persist` repeats such calls.
 """
 
 from __future__ import annotations

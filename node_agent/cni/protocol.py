@@ -1,7 +1,10 @@
 """One request and one reply, as one JSON line each, over the agent's unix socket. Pure; `cni.client` does the I/O.
 
-The verbs are those of CNI 1.1, and all of them may be repeated: ADD finds its earlier claim by (container_id,
-interface), DEL of the absent succeeds.
+All verbs may be repeated: ADD finds its earlier claim by (container_id, interface), DEL of the absent succeeds. STATUS
+tells what is wrong and changes nothing. They are those of CNI 1.1, but for one of ours:
+
+    REPAIR   put programs and rows back where they belong, at once; then as STATUS. What the agent does by itself every
+             10 s, for whoever cannot wait: `up`. A preview asks STATUS.
 """
 
 from __future__ import annotations
@@ -13,11 +16,10 @@ from typing import Literal
 
 from node_agent.model.errors import Invalid
 
-Verb = Literal["ADD", "DEL", "CHECK", "STATUS"]
-VERBS: tuple[Verb, ...] = ("ADD", "DEL", "CHECK", "STATUS")
+Verb = Literal["ADD", "DEL", "CHECK", "STATUS", "REPAIR"]
+VERBS: tuple[Verb, ...] = ("ADD", "DEL", "CHECK", "STATUS", "REPAIR")
 
 # Error codes as in the CNI specification, section "Error".
-INVALID_ENVIRONMENT = 4
 INVALID_CONFIG = 7
 TRY_AGAIN = 11
 NOT_AVAILABLE = 50

@@ -16,6 +16,9 @@ from pathlib import Path
 
 from node_agent.controller.log import Log
 from node_agent.controller.loop import Controller
+from node_agent.controller.rebalance import Rebalancer
+from node_agent.metrics import server as metrics
+from node_agent.metrics.controller import ControllerFigures, Turns
 from node_agent.model.config import ControllerConfig, load_controller
 from node_agent.model.errors import Permanent, Temporary
 from node_agent.store.base import Store
@@ -23,7 +26,7 @@ from node_agent.store.open import open_store
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="node_agent.controller", description="The controller of one stack.")
+    parser = argparse.ArgumentParser(prog="python -m node_agent.controller", description="The controller of one stack.")
     parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="ControllerConfig as JSON")
     path: Path = parser.parse_args(arguments).config
     log, stop = Log(sys.stderr), threading.Event()
@@ -34,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         log.say("started", stack=config.stack_id, store=config.store)
         store = _open(config, log, stop)
         if store is not None:
-            _run(config, store, log, stop)
+            _run(config, store, log, stop, path.with_name(metrics.SOCKET))
     except OSError as error:
         log.say("failed", "error", cause=f"read config {path}: {error.strerror}")
         return 1
@@ -60,11 +63,23 @@ def _open(config: ControllerConfig, log: Log, stop: threading.Event) -> Store | 
     return None
 
 
-def _run(config: ControllerConfig, store: Store, log: Log, stop: threading.Event) -> None:
-    controller = Controller(config, store, _clock(), log)
+def _run(config: ControllerConfig, store: Store, log: Log, stop: threading.Event, socket: Path) -> None:
+    """`socket`: where the figures are asked for."""
+    clock = _clock()
+    controller, rebalancer = Controller(config, store, clock, log), Rebalancer(config, store, clock, log)
+
+    def stopped() -> bool:
+        rebalancer.turn()  # between two turns of the loop: one writer at a time
+        return stop.is_set()
+
+    turns = Turns(stopped)
+    told = metrics.Server(socket, ControllerFigures(store, turns), lambda what: log.say(what, "warning"))
+    told.start()
     try:
-        controller.run(stop.is_set, stop.wait)
+        controller.run(turns, stop.wait)
     finally:
+        told.close()
+        rebalancer.close()
         controller.close()
         store.close()
 

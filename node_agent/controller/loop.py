@@ -131,13 +131,22 @@ class Controller:
 
     def _write_change(self, change: Change) -> None:
         vpc = change.vpc
-        self._store.put_status(
-            Vpc, vpc.name, change.status, uid=vpc.meta.uid, resource_version=vpc.meta.resource_version
-        )
+        # Where a set serves already, a new member hears first what it will bounce: what it then reports of the VPC's
+        # new state includes that it knows it all.
+        if not vpc.status.members:
+            self._write_vpc(change)
         for subnet, status in change.subnets:
             self._store.put_status(
                 Subnet, subnet.name, status, uid=subnet.meta.uid, resource_version=subnet.meta.resource_version
             )
+        if vpc.status.members:
+            self._write_vpc(change)
+
+    def _write_vpc(self, change: Change) -> None:
+        vpc = change.vpc
+        self._store.put_status(
+            Vpc, vpc.name, change.status, uid=vpc.meta.uid, resource_version=vpc.meta.resource_version
+        )
 
     def _refused(self, error: Exception) -> None:
         self._log.say("write refused, reading again", "info", cause=str(error))

@@ -1,4 +1,4 @@
-"""Which hosts serve which VPC and bounce which subnet. Pure; called by `plan`, and `rebalance` on request.
+"""Which hosts serve which VPC and bounce which subnet. Pure; called by `plan`.
 
 Rendezvous hashing: every (VPC, host) has a score, and empty places go to the highest scores. Who holds a place keeps
 it while it lives and is not drained, so a new host changes nothing, and a host that dies costs each VPC it served
@@ -6,24 +6,21 @@ exactly one exchange.
 
 A member that comes while others serve is *joining* until every host with rows of the VPC knows it (nobody asks it
 before), one that goes is *leaving* for a while (it still answers). Room is made first and surplus leaves afterwards:
-that one rule carries drains, smaller sets and rebalancing.
+that one rule carries drains, smaller sets and rebalancing (`balance`).
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from node_agent.controller.liveness import Host
-from node_agent.model.objects import MemberState, SetMember, Vpc
+from node_agent.model.objects import ALL_BOUNCE, MemberState, SetMember, Vpc
 
 PLACES = 16
 """Places are bits of a 16-bit mask on the wire side of things."""
-
-ALL_BOUNCE = 3
-"""Up to this many members, all of them bounce every subnet: one hop answers."""
 
 
 def score(owner: str, host: str) -> int:
@@ -31,12 +28,19 @@ def score(owner: str, host: str) -> int:
     return int.from_bytes(hashlib.blake2b(f"{owner}/{host}".encode(), digest_size=8).digest(), "big")
 
 
-def choose(owner: str, candidates: Iterable[Host], number: int, beside: Iterable[Host] = ()) -> list[Host]:
+def choose(
+    owner: str,
+    candidates: Iterable[Host],
+    number: int,
+    beside: Iterable[Host] = (),
+    *,
+    rank: Callable[[Host], tuple[int, ...]] = lambda host: (),
+) -> list[Host]:
     """At most `number` of the candidates, best first: those in the zones least used (also by `beside`), among these
-    the highest scores."""
+    the lowest ranks, among these the highest scores."""
     if number <= 0:
         return []  # the usual case, and scores cost time
-    left = sorted(candidates, key=lambda host: (-score(owner, host.name), host.name))
+    left = sorted(candidates, key=lambda host: (rank(host), -score(owner, host.name), host.name))
     zones = Counter(host.zone for host in beside)
     chosen: list[Host] = []
     while left and len(chosen) < number:
@@ -68,22 +72,6 @@ def place(
     return _by_place(_dismiss(vpc, members, hosts))
 
 
-def rebalance(vpc: Vpc, hosts: Mapping[str, Host]) -> tuple[SetMember, ...]:
-    """The set with those members joining that an empty cluster would have chosen.
-
-    Written as the VPC's status it makes `place` dismiss the members they are for, once they are active: nothing is
-    broken before its replacement works. Does nothing while a member is joining or leaving; a set without room for all
-    of it at once takes several calls.
-    """
-    members = {member.place: member for member in vpc.status.members}
-    if not members or any(member.state != "active" for member in members.values()):
-        return vpc.status.members
-    names = {member.host for member in members.values()}
-    ideal = _ideal(vpc, members, hosts)
-    free = [place for place in range(PLACES) if place not in members]
-    return _by_place(members | _members(free, [hosts[name] for name in ideal if name not in names]))
-
-
 def bouncers(
     subnet: str,
     vpc: Vpc,
@@ -95,14 +83,18 @@ def bouncers(
 ) -> tuple[int, ...]:
     """Places of the members that know the subnet's endpoints, ascending.
 
-    All of them while the set has no more than three. Else the VPC's `bouncers` of them: those that bounce it already
-    stay, the rest by rendezvous. A drained member stays besides, until it is leaving.
+    Of those that are to stay all, while these are no more than three. Else the VPC's `bouncers` of them: those that
+    bounce it already, the rest by rendezvous. A drained member stays besides, until it is leaving, and whoever leaves
+    or will leave knows what it knew to its last moment: some hosts hear late that it is not to be asked.
     """
-    standing = {member.place: member for member in members if member.state != "leaving"}
+    standing = {member.place: member for member in members}
     if frozen and current and standing.keys() >= set(current):
         return tuple(sorted(current))
+    replaced = {member.replaces for member in members}
+    standing = {p: m for p, m in standing.items() if m.state != "leaving" and p not in replaced}
+    departing = {member.place for member in members if member.place not in standing} & set(current)
     if len(standing) <= ALL_BOUNCE:
-        return tuple(sorted(standing))
+        return tuple(sorted({*standing, *departing}))
 
     def rank(place: int) -> tuple[int, str]:
         return -score(subnet, standing[place].host), standing[place].host
@@ -114,7 +106,8 @@ def bouncers(
         standing.keys() - kept - drained,
         key=lambda place: (place not in alive, standing[place].state != "active", *rank(place)),
     )
-    return tuple(sorted({*kept, *fresh[: vpc.spec.bouncers - len(kept)], *(set(current) & drained)}))
+    chosen = {*kept, *fresh[: vpc.spec.bouncers - len(kept)], *(set(current) & drained)}
+    return tuple(sorted(chosen | departing))
 
 
 def _advance(
@@ -132,7 +125,7 @@ def _advance(
         elif member.state == "joining" and place in known:
             member = replace(member, state="active")
         after[place] = member
-    return _serving(after, hosts)
+    return _serving(_forgetting(after, lambda place: place not in after), hosts)
 
 
 def _fill(vpc: Vpc, members: dict[int, SetMember], hosts: Mapping[str, Host]) -> dict[int, SetMember]:
@@ -151,15 +144,21 @@ def _fill(vpc: Vpc, members: dict[int, SetMember], hosts: Mapping[str, Host]) ->
     free = [p for p in range(PLACES) if p not in members]
     # A set with all places taken cannot make before it breaks: there a successor gets the drained one's place.
     drained = [p for p in sorted(standing) if p not in dead and hosts[standing[p].host].drain]
-    return _serving(members | _members([*dead, *free, *drained], chosen), hosts)
+    new = {member.place: member for member in joining([*dead, *free, *drained], chosen)}
+    return _serving(_forgetting(members, lambda place: place in new) | new, hosts)
 
 
-def _members(places: Iterable[int], hosts: Iterable[Host]) -> dict[int, SetMember]:
+def joining(places: Iterable[int], hosts: Iterable[Host]) -> list[SetMember]:
     """Joining members for the hosts in these places, while there are both."""
-    return {
-        place: SetMember(place=place, host=host.name, address=host.address, state="joining")
+    return [
+        SetMember(place=place, host=host.name, address=host.address, state="joining")
         for place, host in zip(places, hosts, strict=False)
-    }
+    ]
+
+
+def _forgetting(members: dict[int, SetMember], gone: Callable[[int], bool]) -> dict[int, SetMember]:
+    """Without the memory of whom a member came for, where that one's place is empty or another's by now."""
+    return {p: replace(m, replaces=-1) if m.replaces >= 0 and gone(m.replaces) else m for p, m in members.items()}
 
 
 def _serving(members: dict[int, SetMember], hosts: Mapping[str, Host]) -> dict[int, SetMember]:
@@ -170,17 +169,26 @@ def _serving(members: dict[int, SetMember], hosts: Mapping[str, Host]) -> dict[i
 
 
 def _dismiss(vpc: Vpc, members: dict[int, SetMember], hosts: Mapping[str, Host]) -> dict[int, SetMember]:
-    """Surplus members leave, once nobody is joining any more: drained ones first, then those that an empty cluster
-    would not have chosen, the lowest scores first."""
+    """Surplus members leave, once nobody is joining any more: drained ones first, then those that others came for,
+    then those that an empty cluster would not have chosen, the lowest scores first. Where there are fewer hosts than
+    places, a drained member leaves without a successor, unless nobody else that lives serves."""
     standing = [member for member in members.values() if member.state != "leaving"]
-    surplus = len(standing) - vpc.spec.set_size
-    if surplus <= 0 or any(member.state == "joining" for member in standing):
+    if any(member.state == "joining" for member in standing):
         return members
-    ideal = _ideal(vpc, members, hosts)
+    surplus = len(standing) - vpc.spec.set_size
+    if surplus <= 0:
+        # No drained member waits for hosts that do not exist: there may be as many members as hosts that stay.
+        surplus = len(standing) - sum(not host.drain for host in hosts.values())
+        others = [member for member in standing if not hosts[member.host].drain]
+        if surplus <= 0 or not any(hosts[member.host].alive for member in others):
+            return members
+        standing = [member for member in standing if hosts[member.host].drain]
+    ideal, replaced = _ideal(vpc, members, hosts), {member.replaces for member in standing}
 
-    def worth(member: SetMember) -> tuple[bool, bool, bool, int]:
+    def worth(member: SetMember) -> tuple[bool, bool, bool, bool, int]:
         host = hosts[member.host]
-        return host.alive, not host.drain, member.host in ideal, score(vpc.name, member.host)
+        wanted = member.place not in replaced
+        return host.alive, not host.drain, wanted, member.host in ideal, score(vpc.name, member.host)
 
     leaving = {member.place for member in sorted(standing, key=worth)[:surplus]}
     return {p: replace(m, state="leaving") if p in leaving else m for p, m in members.items()}

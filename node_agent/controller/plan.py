@@ -90,7 +90,9 @@ def plan(state: State, memory: Memory, now: float, config: ControllerConfig) -> 
     """The writes that bring the network from `state` to what it should be. Doing them leaves nothing to do, until
     something happens or a timer ends."""
     pulses = feel(memory.pulses, state.hosts, now, config)
-    hosts, is_frozen = view(state.hosts, pulses, now, config), frozen(pulses)
+    hosts = view(state.hosts, pulses, now, config)
+    # A drained host is on its way out: its silence says nothing about us.
+    is_frozen = frozen({name: pulse for name, pulse in pulses.items() if not hosts[name].drain})
     since = _since(state, memory, now)
     vnis, mark = _vnis(state)
     holders = _holders(state)
@@ -137,10 +139,10 @@ def _vnis(state: State) -> tuple[dict[str, int], int | None]:
 
 
 def _holders(state: State) -> defaultdict[str, set[str]]:
-    """Per VPC, the hosts with an endpoint of it."""
+    """Per VPC, the hosts with an endpoint of it, or about to get one."""
     holders: defaultdict[str, set[str]] = defaultdict(set)
     for endpoint in state.endpoints.values():
-        holders[endpoint.spec.vpc].add(endpoint.status.host or endpoint.spec.host)
+        holders[endpoint.spec.vpc] |= {endpoint.spec.host, endpoint.status.host} - {""}
     return holders
 
 

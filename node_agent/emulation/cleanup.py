@@ -1,6 +1,6 @@
 """Removes what a stack left on this machine, however it ended.
 
-    python -m node_agent.emulation.cleanup                 list the ids of stacks that left something
+    python -m node_agent.emulation.cleanup                 list what stacks have here, and which of them still run
     python -m node_agent.emulation.cleanup ID [--json]     remove everything of that stack; nothing left is success
     python -m node_agent.emulation.cleanup --all [--json]  the same for every listed stack
 
@@ -96,6 +96,8 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("give an ID or --all, not both")
     chosen = [options.id] if options.id else list(ids())
     act = remove if options.id or options.all else leftovers
+    if not chosen and not options.json:
+        print("no stack has left anything on this machine")
     code = 0
     for id in chosen:
         try:
@@ -104,18 +106,21 @@ def main(arguments: Sequence[str]) -> int:
             print(error, file=sys.stderr)
             code = 2 if isinstance(error, Invalid) else 1
             continue
-        print(json.dumps(dataclasses.asdict(found)) if options.json else _text(found, removed=act is remove))
+        print(json.dumps(dataclasses.asdict(found)) if options.json else text(found, removed=act is remove))
     return code
 
 
-def _text(found: Leftovers, *, removed: bool) -> str:
+def text(found: Leftovers, *, removed: bool = False) -> str:
+    """One line for a person. A listed stack with living processes is marked: it may be somebody's, and in use."""
     if not found:
         return f"{found.id}: nothing left"
     counts = (
         f"{len(found.processes)} processes, {len(found.namespaces)} namespaces, {len(found.mounts)} mounts, "
         f"folder {found.folder or 'none'}"
     )
-    return f"{found.id}: {'removed ' if removed else ''}{counts}"
+    if removed:
+        return f"{found.id}: removed {counts}"
+    return f"{found.id}: {'RUNNING' if found.processes else 'does not run'}: {counts}"
 
 
 def _places(id: str) -> StackPlaces:

@@ -18,11 +18,13 @@ INTERFACE = "eth0"
 
 @dataclass(frozen=True, kw_only=True)
 class Observed:
-    """`identity`: inode of the namespace; `addresses`: of eth0, "address/length", empty before the agent's ADD."""
+    """`identity`: inode of the namespace; `addresses`: of eth0, "address/length", `mtu`: bytes. Before the agent's
+    ADD none and 0."""
 
     netns: str
     identity: int
     addresses: tuple[str, ...]
+    mtu: int
 
 
 def make(places: StackPlaces, name: str) -> Observed:
@@ -40,8 +42,9 @@ def inspect(places: StackPlaces, name: str) -> Observed | None:
     if identity is None:
         return None
     with links.opened(path) as net:
-        addresses = net.addresses(INTERFACE) if net.get(INTERFACE) else ()
-    return Observed(netns=places.netns(name), identity=identity, addresses=addresses)
+        link = net.get(INTERFACE)
+        addresses = net.addresses(INTERFACE) if link else ()
+    return Observed(netns=places.netns(name), identity=identity, addresses=addresses, mtu=link.mtu if link else 0)
 
 
 def remove(places: StackPlaces, name: str) -> None:

@@ -10,14 +10,15 @@ import hashlib
 import shutil
 from dataclasses import dataclass
 
-from node_agent.emulation import fabric, processes
+from node_agent.emulation import fabric, folders, processes
 from node_agent.kernel import features, links, netns
+from node_agent.model.addresses import GRO_VNI
 from node_agent.model.errors import Permanent
 from node_agent.model.places import StackPlaces
 
 UPLINK = "uplink0"
 # Gives the tunnel port a socket, which is what makes the kernel merge tunnelled packets (GRO). It never carries one.
-GRO_DEVICE, GRO_VNI, TUNNEL_PORT = "mzgro0", 16777215, 4789
+GRO_DEVICE, TUNNEL_PORT = "mzgro0", 4789
 NAME_MOST = 15  # characters of an interface name
 SYSCTLS = {"net/ipv4/conf/all/rp_filter": "0", "net/ipv4/conf/default/rp_filter": "0", "net/ipv4/ip_forward": "0"}
 # A veth leaves checksums to its peer, by a note on the packet that native XDP on that peer loses.
@@ -76,7 +77,7 @@ def make(places: StackPlaces, spec: Spec) -> Observed:
             there.ensure(port, master=fabric.BRIDGE, up=True)
         net.ensure(UPLINK, up=True)
         net.ensure(GRO_DEVICE, up=True)
-    places.host(spec.name).root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folders.make_private(places.host(spec.name).root)
     observed = inspect(places, spec.name)
     if observed is None or observed.problems:
         raise Permanent(f"make host {spec.name}: " + "; ".join(observed.problems if observed else ["it is gone again"]))
@@ -131,6 +132,18 @@ def port_name(host: str) -> str:
     return name if len(name) <= NAME_MOST else "p-" + hashlib.sha256(host.encode()).hexdigest()[:12]
 
 
+def unplugged(places: StackPlaces, name: str) -> str:
+    """Why the fabric carries nothing to or from this host; "" when it does."""
+    underlay = places.netns_path(fabric.NAME)
+    if not netns.exists(underlay):
+        return "fabric: missing"
+    with links.opened(underlay) as net:
+        port, bridge = net.get(port_name(name)), net.get(fabric.BRIDGE)
+    if port is None or bridge is None or port.master != bridge.index or not port.up:
+        return f"fabric port {port_name(name)}: missing, down or not plugged in"
+    return ""
+
+
 def uplink_mac(places: StackPlaces, host: str) -> str:
     """The same for a host that is made anew, so that its neighbours' caches stay right."""
     digest = hashlib.sha256(f"{places.id}/{host}".encode()).digest()
@@ -162,13 +175,11 @@ def _native(places: StackPlaces, name: str) -> bool:
 
 
 def _port_problems(places: StackPlaces, name: str) -> list[str]:
-    underlay = places.netns_path(fabric.NAME)
-    if not netns.exists(underlay):
-        return ["fabric: missing"]
-    with links.opened(underlay) as net:
-        port, bridge = net.get(port_name(name)), net.get(fabric.BRIDGE)
-        if port is None or bridge is None or port.master != bridge.index or not port.up:
-            return [f"fabric port {port_name(name)}: missing, down or not plugged in"]
-        if not features.read(net, port.name).get("rx-gro"):
-            return [f"fabric port {port.name}: rx-gro is off"]
-    return []
+    if why := unplugged(places, name):
+        return [why]
+    with links.opened(places.netns_path(fabric.NAME)) as net:
+        return (
+            []
+            if features.read(net, port_name(name)).get("rx-gro")
+            else [f"fabric port {port_name(name)}: rx-gro is off"]
+        )

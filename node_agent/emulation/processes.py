@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from node_agent.emulation import supervisor
+from node_agent.emulation import folders, supervisor
 from node_agent.kernel import commands, netns
 from node_agent.model.errors import MizarError, Permanent
 
@@ -72,7 +72,7 @@ def start(spec: Spec) -> Observed:
     in a namespace that is gone) is stopped first. Raises Permanent with the reason of a failed start.
     """
     text = _config(spec)
-    spec.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folders.make_private(spec.folder)
     with _alone(spec.folder):
         present = inspect(spec.folder, spec.name)
         config = spec.folder / "supervisor.json"

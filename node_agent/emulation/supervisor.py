@@ -33,6 +33,7 @@ PAUSE_FIRST, PAUSE_MOST = 0.1, 1.0
 STEADY = 5.0  # seconds after which a program counts as having stayed up
 TERM_PATIENCE = 1.5  # seconds between SIGTERM and SIGKILL
 SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+USAGE = "usage: python -m node_agent.emulation.supervisor --config FILE"
 # In the environment of supervisor and program: tells whose they are even when no pid was recorded.
 MARK = "MIZAR_FOLDER"
 
@@ -74,9 +75,9 @@ def read(path: str) -> str:
 
 
 def write(path: str, text: str) -> None:
-    """Put the text in place in one step: a reader sees the old file or the new one."""
+    """Put the text in place in one step: a reader sees the old file or the new one. Mode 0600: for root alone."""
     aside = f"{path}.{os.getpid()}.new"
-    with open(aside, "w") as file:
+    with open(aside, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
         file.write(text)
     os.replace(aside, path)
 
@@ -289,8 +290,11 @@ def daemonize(supervisor: Supervisor) -> int:
 
 
 def main(arguments: list[str]) -> int:
+    if arguments in (["--help"], ["-h"]):
+        print(f"{USAGE}\n\nKeeps one program running: see the top of {__file__}.")
+        return 0
     if len(arguments) != 2 or arguments[0] != "--config":
-        print("usage: supervisor --config FILE", file=sys.stderr)
+        print(USAGE, file=sys.stderr)
         return 2
     try:
         with open(arguments[1]) as file:

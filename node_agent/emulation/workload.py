@@ -20,6 +20,7 @@ import socket
 import sys
 import time
 
+USAGE = "usage: python -m node_agent.emulation.workload --vpc VPC --name NAME --address ADDRESS"
 PORT, STREAM_PORT = 8080, 8081
 PEERS_MOST = 4096  # addresses remembered; later ones are counted as "others"
 CONNECTIONS_MOST = 256
@@ -155,9 +156,12 @@ class Workload:
 
 
 def main(arguments: list[str]) -> int:
+    if arguments in (["--help"], ["-h"]):
+        print(f"{USAGE}\n\nAnswers on ports {PORT} and {STREAM_PORT} who it is: see the top of {__file__}.")
+        return 0
     keys = arguments[::2]
     if sorted(keys) != ["--address", "--name", "--vpc"] or len(arguments) != 6:
-        print("usage: workload --vpc VPC --name NAME --address ADDRESS", file=sys.stderr)
+        print(USAGE, file=sys.stderr)
         return 2
     Workload({key[2:]: value for key, value in zip(keys, arguments[1::2], strict=True)}).run()
     return 0

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from node_agent.health.answers import Answer
-from node_agent.health.pairs import Pair
+from node_agent.health.pairs import Pair, Service
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """One probe of one pair. `protocol`: "icmp", "tcp", "udp" or "direct". `reason`: "" when all is well.
+    """One probe of one pair. `protocol`: "icmp", "tcp", "udp" or "direct"; of a service "tcp 80" and the like.
+    `reason`: "" when all is well.
 
     `lost`: packets that had to be repeated before the answer came; not a failure by itself.
     """
@@ -28,14 +29,13 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class PairHealth:
-    """One pair with all its probes. `reasons`: one line per failed protocol."""
+    """One pair with all its probes. `reasons`: one line per failed protocol. `target_host`: "" of a service."""
 
     source: str
     target: str
     source_host: str
     target_host: str
     relation: str
-    protocols: tuple[str, ...]
     reasons: tuple[str, ...]
 
     @property
@@ -122,10 +122,13 @@ def _own(pair: Pair, answer: Answer) -> str:
         return answer.reason
     if answer.identity is None:
         return ""  # an echo does not say who sent it
-    said = (answer.identity.get("vpc", ""), answer.identity.get("name", ""))
-    if said != (pair.target.vpc, pair.target.name):
-        return f"answered by {said[0]}/{said[1]} instead of {pair.target.vpc}/{pair.target.name}"
-    return ""
+    vpc, name = answer.identity.get("vpc", ""), answer.identity.get("name", "")
+    target = pair.target
+    names = target.backends if isinstance(target, Service) else (target.name,)
+    if vpc == target.vpc and name in names:
+        return ""
+    wanted = f"a backend of {target}" if isinstance(target, Service) else f"{target.vpc}/{target.name}"
+    return f"answered by {vpc}/{name} instead of {wanted}"
 
 
 def _foreign(pair: Pair, answer: Answer) -> str:
@@ -150,7 +153,6 @@ def _by_pair(outcomes: Sequence[Outcome]) -> tuple[PairHealth, ...]:
             source_host=pair.source.host,
             target_host=pair.target.host,
             relation=pair.relation,
-            protocols=tuple(o.protocol for o in group),
             reasons=tuple(f"{o.protocol}: {o.reason}" for o in group if o.reason),
         )
         for pair, group in grouped.items()
@@ -158,4 +160,4 @@ def _by_pair(outcomes: Sequence[Outcome]) -> tuple[PairHealth, ...]:
 
 
 def _ends(outcome: Outcome) -> set[str]:
-    return {outcome.pair.source.host, outcome.pair.target.host}
+    return {outcome.pair.source.host, outcome.pair.target.host} - {""}

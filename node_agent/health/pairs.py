@@ -12,7 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Relation = Literal["same subnet", "other subnet", "same host", "other vpc"]
+from node_agent.health.answers import WORKLOAD_PORT, Wire
+
+Relation = Literal["same subnet", "other subnet", "same host", "other vpc", "equal address", "service"]
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -30,16 +32,43 @@ class Endpoint:
         return f"{self.vpc}/{self.name} ({self.address})"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pair:
-    """`relation` "other vpc": no answer is the right one."""
+@dataclass(frozen=True, kw_only=True, order=True)
+class Service:
+    """A VIP. `ports`: protocol and port of those that workloads answer; `backends`: names of the endpoints that may."""
 
-    source: Endpoint
-    target: Endpoint
-    relation: Relation
+    vpc: str
+    name: str
+    address: str
+    ports: tuple[tuple[Wire, int], ...] = ()
+    backends: tuple[str, ...] = ()
+
+    @property
+    def host(self) -> str:
+        """It lives on none."""
+        return ""
 
     def __str__(self) -> str:
-        return f"{self.source.host} -> {self.target.host}: {self.source} -> {self.target}"
+        return f"service {self.vpc}/{self.name} ({self.address})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """`relation` "other vpc": no answer is the right one. "equal address": another VPC has an endpoint of the target's
+    address, which must not be the one that answers. "service": one of the target's backends answers."""
+
+    source: Endpoint
+    target: Endpoint | Service
+    relation: Relation
+
+    def ports(self) -> tuple[tuple[Wire, int], ...]:
+        """Where the target's workloads answer requests."""
+        return (
+            self.target.ports if isinstance(self.target, Service) else (("tcp", WORKLOAD_PORT), ("udp", WORKLOAD_PORT))
+        )
+
+    def __str__(self) -> str:
+        where = f"{self.source.host} -> {self.target.host}" if self.target.host else self.source.host
+        return f"{where}: {self.source} -> {self.target}"
 
 
 def choose(endpoints: Iterable[Endpoint], limit: int = 500) -> tuple[Pair, ...]:
@@ -54,15 +83,51 @@ def choose(endpoints: Iterable[Endpoint], limit: int = 500) -> tuple[Pair, ...]:
     return _sample(pairs, limit)
 
 
-def isolation(endpoints: Iterable[Endpoint], limit: int = 200) -> tuple[Pair, ...]:
-    """For every two VPCs in both directions, and every host of the source VPC: one pair that must get no answer.
+def of_services(endpoints: Iterable[Endpoint], services: Iterable[Service], limit: int = 200) -> tuple[Pair, ...]:
+    """Every service that has backends, from every host of its VPC: from one of them and from one that is none, where
+    there are such."""
+    everyone, pairs = sorted(endpoints), list[Pair]()
+    for turn, service in enumerate(sorted(services)):
+        if not service.backends:
+            continue
+        groups: dict[tuple[str, bool], list[Endpoint]] = {}
+        for one in everyone:
+            if one.vpc == service.vpc and one.netns:
+                groups.setdefault((one.host, one.name in service.backends), []).append(one)
+        sources = [group[turn % len(group)] for _, group in sorted(groups.items())]
+        pairs += [Pair(source=source, target=service, relation="service") for source in sources]
+    return _sample(pairs, limit)
 
-    An address that the source's own VPC uses too is no such target: it is rightly answered by its own VPC.
-    """
+
+def equal_addresses(endpoints: Iterable[Endpoint], limit: int = 200) -> tuple[Pair, ...]:
+    """For every two VPCs in both directions, and every host of the source VPC: one pair whose target's address the
+    other VPC uses as well, and there on the source's own host where possible: a leak would need no wire."""
     everyone = sorted(endpoints)
     pairs: list[Pair] = []
     for source_vpc, target_vpc in itertools.permutations(sorted({e.vpc for e in everyone}), 2):
-        own = {e.address for e in everyone if e.vpc == source_vpc}
+        there = {e.address: e.host for e in everyone if e.vpc == target_vpc}
+        own = [e for e in everyone if e.vpc == source_vpc]
+        sources = {e.host: e for e in reversed(own) if e.netns}
+        for turn, source in enumerate(sorted(sources.values())):
+            targets = [e for e in own if e.address in there and e != source]
+            near = [e for e in targets if there[e.address] == source.host] or targets
+            if near:
+                pairs.append(Pair(source=source, target=near[turn % len(near)], relation="equal address"))
+    return _sample(pairs, limit)
+
+
+def isolation(endpoints: Iterable[Endpoint], services: Iterable[Service] = (), limit: int = 200) -> tuple[Pair, ...]:
+    """For every two VPCs in both directions, and every host of the source VPC: one pair that must get no answer. And
+    the same for the target VPC's services.
+
+    An address that the source's own VPC uses too is no such target: it is rightly answered by its own VPC.
+    """
+    vips = sorted(services)
+    everyone = sorted(endpoints)
+    pairs: list[Pair] = []
+    for source_vpc, target_vpc in itertools.permutations(sorted({e.vpc for e in everyone}), 2):
+        own = {e.address for e in everyone if e.vpc == source_vpc} | {s.address for s in vips if s.vpc == source_vpc}
+        foreign = [s for s in vips if s.vpc == target_vpc and s.address not in own and s.ports]
         targets = [e for e in everyone if e.vpc == target_vpc and e.address not in own]
         sources = [e for e in everyone if e.vpc == source_vpc and e.netns]
         hosts = {e.host: e for e in reversed(sources)}
@@ -72,6 +137,8 @@ def isolation(endpoints: Iterable[Endpoint], limit: int = 200) -> tuple[Pair, ..
                 near = [e for e in targets if e.host == source.host] or targets
                 target = near[turn % len(near)] if turn % 2 == 0 else targets[turn % len(targets)]
                 pairs.append(Pair(source=source, target=target, relation="other vpc"))
+            if foreign:
+                pairs.append(Pair(source=source, target=foreign[turn % len(foreign)], relation="other vpc"))
     return _sample(pairs, limit)
 
 

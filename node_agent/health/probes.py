@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from node_agent.health.answers import WORKLOAD_PORT, Answer, Request
+from node_agent.health.answers import Answer, Request
 from node_agent.kernel import netns
 from node_agent.model.errors import MizarError
 
@@ -32,24 +32,15 @@ AGAIN = 0.25  # seconds after which an unanswered echo or datagram is repeated
 REFUSED_AGAIN = 0.05  # seconds after which a failed connect is repeated: the peer may just be starting
 ANSWER_MOST = 65536  # bytes
 ECHO_REPLY, UNREACHABLE, ECHO, EXCEEDED = 0, 3, 8, 11
+HEADERS = 28  # of an echo, in bytes: IP and ICMP
+PATTERN = b"mizar-probe-"
+IP_MTU_DISCOVER, IP_PMTUDISC_DO = 10, 2  # linux/in.h; not in Python's socket
 
 
 def run(requests: Sequence[Request]) -> list[Answer]:
     """One answer per request, in their order. Takes at most the longest timeout (for every UNDER_WAY requests), and
     never raises for a peer or a source that is missing: that is a reason."""
     return netns.call_in(None, lambda: _Loop(requests).run())  # a thread of its own, as namespaces belong to threads
-
-
-def ping(source: Path, address: str, count: int = 3, timeout: float = 2.0) -> Answer:
-    return run([Request(protocol="icmp", source=source, address=address, count=count, timeout=timeout)])[0]
-
-
-def tcp(source: Path, address: str, timeout: float = 3.0, port: int = WORKLOAD_PORT) -> Answer:
-    return run([Request(protocol="tcp", source=source, address=address, timeout=timeout, port=port)])[0]
-
-
-def udp(source: Path, address: str, timeout: float = 3.0, port: int = WORKLOAD_PORT) -> Answer:
-    return run([Request(protocol="udp", source=source, address=address, timeout=timeout, port=port)])[0]
 
 
 class _Probe(Protocol):
@@ -77,12 +68,13 @@ class _State:
     def deadline(self) -> float:
         return self.began + self.request.timeout
 
-    def finish(self, reason: str = "", identity: Mapping[str, str] | None = None) -> None:
+    def finish(self, reason: str = "", identity: Mapping[str, str] | None = None, port: int = 0) -> None:
         self.answer = Answer(
             reason=reason,
             sent=self.sent,
             received=self.received,
             identity=identity,
+            port=port,
             seconds=time.monotonic() - self.began,
         )
 
@@ -98,6 +90,9 @@ class _Loop:
         self.requests = requests
         self.selector = selectors.DefaultSelector()
         self.echoes: dict[Path, _Echoes] = {}
+        # Of echoes. No two of a run are alike, also of different namespaces: two ends that ping each other with one id
+        # share a flow, and each finds in its host's table what it learned from the other's.
+        self.numbers = itertools.count(random.getrandbits(16))
 
     def run(self) -> list[Answer]:
         answers: dict[int, Answer] = {}
@@ -171,12 +166,14 @@ class _Echoes:
 
     def __init__(self, loop: _Loop, source: Path) -> None:
         self.socket = loop.open(source, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-        self.selector = loop.selector
+        # Too large is then an error of `sendto` or a router's answer, and never two fragments.
+        self.socket.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
+        self.loop, self.selector = loop, loop.selector
         self.pings: dict[int, _Ping] = {}
         self.selector.register(self.socket, selectors.EVENT_READ, self.ready)
 
     def register(self, ping: _Ping) -> int:
-        while (number := random.getrandbits(16)) in self.pings:
+        while (number := next(self.loop.numbers) & 0xFFFF) in self.pings:
             pass
         self.pings[number] = ping
         return number
@@ -221,19 +218,21 @@ class _Ping:
         self.number = 0
         self.send_at = 0.0
         self.outstanding: set[int] = set()
+        room = max(request.size - HEADERS, 0) if request.size else 4 * len(PATTERN)
+        self.filler = (PATTERN * (room // len(PATTERN) + 1))[:room]
 
     def act(self, now: float) -> float:
         if self.echoes is None:
             self.echoes = self.loop.echoes_of(self.state.request.source)
             self.number = self.echoes.register(self)
         if self.state.received >= self.state.request.count:
-            self.state.finish()
+            self.state.finish(port=self.number)
             return now
         if now >= self.send_at:
             self.state.sent += 1
             self.send_at = now + AGAIN
             self.outstanding.add(self.state.sent)
-            body = struct.pack("!BBHHH", ECHO, 0, 0, self.number, self.state.sent & 0xFFFF) + b"mizar-probe-" * 4
+            body = struct.pack("!BBHHH", ECHO, 0, 0, self.number, self.state.sent & 0xFFFF) + self.filler
             message = body[:2] + struct.pack("!H", _checksum(body)) + body[4:]
             self.echoes.socket.sendto(message, (self.state.request.address, 0))
         return self.send_at
@@ -304,7 +303,7 @@ class _Tcp(_Stream):
                     raise ValueError(f"reply longer than {ANSWER_MOST} bytes")
             identity = _identity(self.data.partition(b"\r\n\r\n")[2])
             state.received += 1
-            state.finish(identity=identity)
+            state.finish(identity=identity, port=_port(self.socket))
         return state.deadline
 
 
@@ -329,13 +328,18 @@ class _Udp(_Stream):
             data = self.socket.recv(ANSWER_MOST)
             identity = _identity(data)
             state.received += 1
-            state.finish(identity=identity)
+            state.finish(identity=identity, port=_port(self.socket))
             return now
         if now >= self.send_at:
             state.sent += 1
             self.send_at = now + AGAIN
             self.socket.send(b"who?\n")
         return self.send_at
+
+
+def _port(used: socket.socket) -> int:
+    port: int = used.getsockname()[1]
+    return port
 
 
 def _identity(data: bytes) -> dict[str, str]:
@@ -355,7 +359,8 @@ def _check(code: int) -> None:
 
 
 def _checksum(data: bytes) -> int:
-    """The internet checksum of an even number of bytes."""
+    """The internet checksum."""
+    data += b"\0" * (len(data) % 2)
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     total = (total >> 16) + (total & 0xFFFF)
     return ~(total + (total >> 16)) & 0xFFFF

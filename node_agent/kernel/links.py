@@ -24,7 +24,7 @@ from node_agent.kernel import netns
 from node_agent.kernel.netlink import Netlink
 from node_agent.model.errors import Permanent, Temporary
 
-IFF_UP = 1
+IFF_UP, IFF_LOWER_UP = 1, 1 << 16
 SCOPE_LINK = 253
 RTNH_ONLINK = 4
 POD_GATEWAY = "169.254.1.1"
@@ -34,7 +34,8 @@ _PASSING = {errno.EBUSY, errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.EINTR}
 @dataclass(frozen=True)
 class Link:
     """One interface as it is. `kind` "" for a device without one (lo); `master`, `peer`: ifindex or 0; the peer's
-    number counts in `peer_nsid`, this namespace's id of the peer's namespace, or here when that is None."""
+    number counts in `peer_nsid`, this namespace's id of the peer's namespace, or here when that is None. `carrier`: up
+    at the other end too."""
 
     name: str
     index: int
@@ -45,6 +46,7 @@ class Link:
     master: int = 0
     peer: int = 0
     peer_nsid: int | None = None
+    carrier: bool = False
 
 
 @contextlib.contextmanager
@@ -152,6 +154,22 @@ class Links:
             self._route.link("set", index=link.index, **change)
         return self.need(name)
 
+    def rename(self, name: str, new: str) -> None:
+        """The interface has the new name; its addresses and routes stay. Kernels before 6.2 rename none that is up:
+        there it is down for a moment, and loses its routes."""
+        link = self.need(name)
+        if name == new:
+            return
+        with _saying(f"rename link {name} to {new}"):
+            try:
+                self._route.link("set", index=link.index, ifname=new)
+            except NetlinkError as error:
+                if error.code != errno.EBUSY or not link.up:
+                    raise
+                self._route.link("set", index=link.index, state="down")
+                self._route.link("set", index=link.index, ifname=new)
+                self._route.link("set", index=link.index, state="up")
+
     def delete(self, name: str) -> None:
         """Remove the interface; absent is success."""
         link = self.get(name)
@@ -254,6 +272,7 @@ def _link(message: Any) -> Link:
         master=message.get_attr("IFLA_MASTER") or 0,
         peer=message.get_attr("IFLA_LINK") or 0,
         peer_nsid=nsid,
+        carrier=bool(message["flags"] & IFF_LOWER_UP),
     )
 
 

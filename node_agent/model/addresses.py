@@ -1,39 +1,48 @@
-"""Overlay and underlay addresses: checking, reserving, numbering. Pure.
+"""Names, overlay and underlay addresses: limits, checking, reserving, numbering. Pure.
 
-Called by the settings and the providers (checking), the agents (claiming, MAC, MTU) and the controller (VNI bounds).
-Addresses are dotted-quad text, prefixes "address/length" text without host bits, in their one canonical spelling.
+Called by the settings and the plan (checking, numbering), the agents (claiming, MAC, MTU) and the controller (VNI
+bounds). Addresses are dotted-quad text, prefixes "address/length" text without host bits, in their one canonical
+spelling.
 
-Functions named `*_mistakes` return one sentence per mistake ("field: value, rule") and never raise, so that a caller
+Functions named `*_mistakes` return one sentence per mistake ("field: value: rule") and never raise, so that a caller
 can collect the mistakes of many fields; `parse_*` raise Invalid.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import overload
 
 from node_agent.model.errors import Invalid
-from node_agent.model.objects import NetworkHostSpec, SubnetSpec, VpcSpec
 
 OVERHEAD = 50
 """Bytes an outer Ethernet, IPv4, UDP and VXLAN header add to an inner IP packet."""
 
 MIN_UPLINK_MTU = 1280 + OVERHEAD
-MAX_UPLINK_MTU = 65535
+MAX_UPLINK_MTU = 9000
 
-FIRST_VNI = 1
 LAST_VNI = 0xFFFFFE
 GRO_VNI = 0xFFFFFF
 """Id of the idle VXLAN device that exists for tunnel GRO; no VPC may have it."""
 
 SHORTEST_PREFIX, LONGEST_PREFIX = 8, 30
 MIN_SET, MAX_SET = 2, 16
+FIRST_PORT, LAST_PORT = 1, 65535
+MAX_BACKENDS = 251
+"""Of one service: each needs a slot in the service's table."""
+
+NAME_LENGTH = 40
+NAME_RULE = f"a name is 1 to {NAME_LENGTH} of a-z, 0-9 and '-', begins with a letter and does not end with '-'"
+"""Of what people name: names become parts of namespaces, files and Kubernetes names."""
+
+ADDRESS_RULE = "must be an IPv4 address, like 10.10.1.20: four numbers 0..255 with dots, no leading zeros"
 
 _QUAD = re.compile(r"(0|[1-9][0-9]{0,2})(\.(0|[1-9][0-9]{0,2})){3}")
 _LENGTH = re.compile(r"0|[1-9][0-9]?")
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 _FORBIDDEN = {
     "0.0.0.0/8": "this network",
     "127.0.0.0/8": "loopback",
@@ -43,87 +52,68 @@ _FORBIDDEN = {
 }
 
 
-def name_mistakes(field: str, value: object) -> list[str]:
-    """Names of objects that people name: they become parts of namespaces, files and Kubernetes names."""
-    if isinstance(value, str) and _NAME.fullmatch(value):
-        return []
-    return [f"{field}: {value!r} is no name: 1 to 63 of a-z, 0-9 and '-', first and last not '-'"]
+def shown(value: object) -> str:
+    """A value as a person wrote it, cut to a readable length."""
+    plain = value if value is None or isinstance(value, bool | int | float | list | dict) else str(value)
+    text = plain if isinstance(plain, str) and plain else json.dumps(plain, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def told(field: str, value: object, rule: str) -> str:
+    """The sentence that a mistake earns."""
+    return f"{field}: {shown(value)}: {rule}"
+
+
+def is_name(value: object) -> bool:
+    """Whether it keeps NAME_RULE."""
+    return isinstance(value, str) and len(value) <= NAME_LENGTH and _NAME.fullmatch(value) is not None
 
 
 def address_mistakes(field: str, value: object) -> list[str]:
     """An IPv4 address in canonical spelling."""
     if isinstance(value, str) and _QUAD.fullmatch(value) and all(int(part) < 256 for part in value.split(".")):
         return []
-    return [f"{field}: {value!r} is no IPv4 address: four numbers 0..255 with dots, no leading zeros"]
+    return [told(field, value, ADDRESS_RULE)]
 
 
-def prefix_mistakes(field: str, value: object) -> list[str]:
-    """Any IPv4 prefix in canonical spelling: "address/length", length 0..32, no host bits."""
-    rule = "an IPv4 prefix is address/length, length 0..32"
+def prefix_rule(shortest: int, longest: int) -> str:
+    return f"must be an IPv4 prefix without host bits from /{shortest} to /{longest}, like 10.10.0.0/16"
+
+
+def prefix_mistakes(field: str, value: object, shortest: int = 0, longest: int = 32) -> list[str]:
+    """An IPv4 prefix in canonical spelling: "address/length", no host bits, length `shortest` to `longest`."""
+    rule = prefix_rule(shortest, longest)
     if not isinstance(value, str) or value.count("/") != 1:
-        return [f"{field}: {value!r} is no prefix: {rule}"]
+        return [told(field, value, rule)]
     address, length = value.split("/")
-    if address_mistakes(field, address) or not _LENGTH.fullmatch(length) or int(length) > 32:
-        return [f"{field}: {value!r} is no prefix: {rule}"]
+    if address_mistakes(field, address) or not _LENGTH.fullmatch(length) or not shortest <= int(length) <= longest:
+        return [told(field, value, rule)]
     network = ipaddress.IPv4Network(value, strict=False)
-    if str(network) != value:
-        return [f"{field}: {value!r} has bits set behind its length: write {network}"]
-    return []
+    return [] if str(network) == value else [told(field, value, f"{rule}: write {network}")]
 
 
-def overlay_mistakes(field: str, value: object) -> list[str]:
-    """A prefix that a VPC or a subnet may have."""
-    mistakes = prefix_mistakes(field, value)
-    if mistakes:
-        return mistakes
-    network = ipaddress.IPv4Network(str(value))
-    if not SHORTEST_PREFIX <= network.prefixlen <= LONGEST_PREFIX:
-        mistakes.append(
-            f"{field}: {value!r} has length {network.prefixlen}: "
-            f"a VPC or subnet has {SHORTEST_PREFIX}..{LONGEST_PREFIX}"
-        )
-    mistakes += [
-        f"{field}: {value!r} overlaps {taken} ({why}): choose another prefix"
+def special_mistakes(field: str, cidr: str) -> list[str]:
+    """A prefix that is to be a tenant's or the underlay's. Raises Invalid when it is none."""
+    network = parse_prefix(field, cidr)
+    return [
+        told(field, cidr, f"must not overlap {taken}, which is set aside ({why})")
         for taken, why in _FORBIDDEN.items()
         if network.overlaps(ipaddress.IPv4Network(taken))
     ]
-    return mistakes
 
 
-def vpc_mistakes(spec: VpcSpec, at: str = "spec") -> list[str]:
-    """Everything wrong with a VPC's spec by itself."""
-    mistakes = overlay_mistakes(f"{at}.cidr", spec.cidr)
-    if not MIN_SET <= spec.set_size <= MAX_SET:
-        mistakes.append(f"{at}.set_size: {spec.set_size} is outside {MIN_SET}..{MAX_SET}")
-    if not 1 <= spec.bouncers <= max(1, spec.set_size):
-        mistakes.append(f"{at}.bouncers: {spec.bouncers} is outside 1..{spec.set_size} (set_size)")
-    return mistakes
-
-
-def subnet_mistakes(spec: SubnetSpec, vpc: VpcSpec, siblings: Iterable[SubnetSpec] = (), at: str = "spec") -> list[str]:
-    """Everything wrong with a subnet's spec, given its VPC's spec and the other subnets (of any VPC)."""
-    mistakes = overlay_mistakes(f"{at}.cidr", spec.cidr)
-    if mistakes or overlay_mistakes("cidr", vpc.cidr):
-        return mistakes
-    network = ipaddress.IPv4Network(spec.cidr)
-    if not network.subnet_of(ipaddress.IPv4Network(vpc.cidr)):
-        mistakes.append(f"{at}.cidr: {spec.cidr!r} lies outside {vpc.cidr}, the prefix of VPC {spec.vpc}")
-    for other in siblings:
-        if (
-            other.vpc == spec.vpc
-            and not prefix_mistakes("cidr", other.cidr)
-            and network.overlaps(ipaddress.IPv4Network(other.cidr))
-        ):
-            mistakes.append(f"{at}.cidr: {spec.cidr!r} overlaps {other.cidr}, another subnet of VPC {spec.vpc}")
-    return mistakes
-
-
-def host_mistakes(spec: NetworkHostSpec, at: str = "spec") -> list[str]:
-    """Everything wrong with a host's spec."""
-    mistakes = address_mistakes(f"{at}.address", spec.address)
-    if not MIN_UPLINK_MTU <= spec.mtu <= MAX_UPLINK_MTU:
-        mistakes.append(f"{at}.mtu: {spec.mtu} is outside {MIN_UPLINK_MTU}..{MAX_UPLINK_MTU}")
-    return mistakes
+def vip_mistakes(field: str, value: str, vpc: str, subnets: Iterable[str]) -> list[str]:
+    """A service's address, given the prefixes of its VPC and of the VPC's subnets. Raises Invalid when one is none."""
+    address, network = parse_address(field, value), parse_prefix("cidr", vpc)
+    if address not in network:
+        return [told(field, value, f"must lie inside the prefix of its VPC, {vpc}")]
+    if address in (network.network_address, network.broadcast_address):
+        return [told(field, value, "network and last address of a VPC are reserved")]
+    return [
+        told(field, value, f"must lie outside of every subnet; {cidr} is for endpoints")
+        for cidr in subnets
+        if address in parse_prefix("cidr", cidr)
+    ]
 
 
 def claim_mistakes(field: str, value: object, cidr: str) -> list[str]:
@@ -132,16 +122,8 @@ def claim_mistakes(field: str, value: object, cidr: str) -> list[str]:
     if mistakes or str(value) in Usable(cidr):
         return mistakes
     if ipaddress.IPv4Address(value) not in ipaddress.IPv4Network(cidr):
-        return [f"{field}: {value!r} lies outside {cidr}, the prefix of its subnet"]
-    return [f"{field}: {value!r} is the network, gateway or last address of {cidr}: these are reserved"]
-
-
-def vni_mistakes(field: str, value: int) -> list[str]:
-    if value == GRO_VNI:
-        return [f"{field}: {value} is reserved for the hosts' idle tunnel device"]
-    if not FIRST_VNI <= value <= LAST_VNI:
-        return [f"{field}: {value} is outside {FIRST_VNI}..{LAST_VNI} (24 bits)"]
-    return []
+        return [told(field, value, f"must lie inside the prefix of its subnet, {cidr}")]
+    return [told(field, value, f"network, gateway and last address of a subnet are reserved, here {cidr}")]
 
 
 def parse_address(field: str, value: object) -> ipaddress.IPv4Address:
@@ -159,7 +141,8 @@ def parse_prefix(field: str, value: object) -> ipaddress.IPv4Network:
 
 
 class Usable(Sequence[str]):
-    """The addresses of a subnet that endpoints may have, ascending: all but network, gateway and last.
+    """The addresses of a subnet that endpoints may have, ascending: all but network, gateway and last. A
+    /28 has 13.
 
     Nothing is enumerated: length, indexing, `in` and `index` take constant time for any prefix. Raises Invalid.
     """
@@ -196,19 +179,9 @@ class Usable(Sequence[str]):
         raise ValueError(f"{value!r} is not usable")
 
 
-def usable(cidr: str) -> Usable:
-    """The addresses endpoints of this subnet may have; a /28 has 13."""
-    return Usable(cidr)
-
-
 def gateway(cidr: str) -> str:
     """First address behind the network address; it answers ping and belongs to no endpoint. Raises Invalid."""
     return _text(int(parse_prefix("cidr", cidr).network_address) + 1)
-
-
-def prefix_length(cidr: str) -> int:
-    """Raises Invalid."""
-    return parse_prefix("cidr", cidr).prefixlen
 
 
 def pod_mtu(uplink_mtu: int) -> int:
@@ -225,17 +198,6 @@ def endpoint_mac(vni: int, address: str) -> str:
     """
     raw = bytes([(vni & 0x3F) << 2 | 0x02, vni >> 6 & 0xFF]) + parse_address("address", address).packed
     return raw.hex(":")
-
-
-def ipv6_address(vpc_prefix: str, address: str) -> str:
-    """IPv6 address of an endpoint: its VPC's /96 ("prefix/96" text) followed by its IPv4 address. Raises Invalid."""
-    try:
-        network = ipaddress.IPv6Network(vpc_prefix)
-    except ValueError as error:
-        raise Invalid([f"vpc_prefix: {vpc_prefix!r} is no IPv6 prefix: {error}"]) from error
-    if network.prefixlen != 96:
-        raise Invalid([f"vpc_prefix: {vpc_prefix!r} has length {network.prefixlen}: a VPC has a /96"])
-    return str(network.network_address + int(parse_address("address", address)))
 
 
 def _text(number: int) -> str:

@@ -4,7 +4,8 @@ The same records live in SQLite (stack `local`) and, as `mizar.com/v1` resources
 
     spec                       the user, by way of the Pulumi program; for endpoints the ADD that claims the address
     Vpc.status, Subnet.status  the controller (VNI, VPC set, bouncers)
-    NetworkEndpoint.status     the agent that holds the endpoint
+    NetworkEndpoint.status     the agent that holds the endpoint, or takes it over; the agent that gave it away says
+                               when it has let go (`previous_host`)
     NetworkHost.status         that host's agent
 
 Addresses are dotted-quad text, prefixes are "address/length" text without host bits; both were checked when the object
@@ -18,6 +19,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 MemberState = Literal["joining", "active", "leaving"]
+Transport = Literal["tcp", "udp"]
+BackendState = Literal["ready", "serving", "terminating"]
+Affinity = Literal["none", "client"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +50,18 @@ class VpcSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class SetMember:
-    """One place of a VPC set. `place` is the bit in bouncer masks and never changes while the member stays."""
+    """One place of a VPC set. `place` is the bit in bouncer masks and never changes while the member stays. `replaces`:
+    place of the member that it came for, which leaves once this one serves; -1: of none."""
 
     place: int
     host: str
     address: str
     state: MemberState = "active"
+    replaces: int = -1
+
+
+ALL_BOUNCE = 3
+"""While a VPC set has up to this many members, all of them bounce every subnet: one hop answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,10 +121,17 @@ class NetworkEndpointSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkEndpointStatus:
-    """Who holds the endpoint now: its host and that host's underlay address; "" while nobody does."""
+    """Who holds the endpoint now: its host and that host's underlay address; "" while nobody does.
+
+    `next_host`, `next_address`: who is about to take it over, and whose word for it counts already. `previous_host`:
+    who held it before; for a while it tells those who still send to it where the endpoint lives.
+    """
 
     host: str = ""
     host_address: str = ""
+    next_host: str = ""
+    next_address: str = ""
+    previous_host: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +150,16 @@ class NetworkEndpoint:
         return endpoint_tag(self.meta.uid)
 
 
+def stays(endpoint: NetworkEndpoint, host: str) -> bool:
+    """Whether the endpoint is to be on this host, or still is."""
+    return host in (endpoint.spec.host, endpoint.status.host)
+
+
+def concerns(endpoint: NetworkEndpoint, host: str) -> bool:
+    """Whether this host has something to do with the endpoint: has it, is to have it, or had it until just now."""
+    return stays(endpoint, host) or endpoint.status.previous_host == host
+
+
 def endpoint_tag(uid: str) -> int:
     """Tag of the endpoint with this uid: 1..0xfeff with bit 0x0100 clear."""
     return (zlib.crc32(uid.encode()) & 0xFEFF) or 1
@@ -144,13 +171,34 @@ def endpoint_name(vni: int, address: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServicePort:
+    """What clients address, `port` of the VIP, and where it arrives, `target_port` of a backend."""
+
+    protocol: Transport
+    port: int
+    target_port: int
+    name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceBackend:
+    """An endpoint by its address. A ready one gets new connections; a serving or terminating one keeps what it has."""
+
+    address: str
+    state: BackendState = "ready"
+
+
+@dataclass(frozen=True, kw_only=True)
 class NetworkServiceSpec:
-    """A VIP of a VPC and what stands behind it. Carried from the first day, served once services arrive."""
+    """A VIP of a VPC and what stands behind it. `vip`: inside the VPC's prefix and outside of every subnet, so that it
+    is no endpoint's address; one service has it. `affinity` "client": all connections of one client address go to one
+    backend."""
 
     vpc: str
     vip: str
-    ports: tuple[int, ...] = ()
-    backends: tuple[str, ...] = ()
+    ports: tuple[ServicePort, ...] = ()
+    backends: tuple[ServiceBackend, ...] = ()
+    affinity: Affinity = "none"
 
 
 @dataclass(frozen=True, kw_only=True)

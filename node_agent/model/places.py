@@ -6,6 +6,7 @@ Used by the emulation, the agent, the providers and the CLI, so that no two of t
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,7 @@ class HostPlaces:
 
     @property
     def socket(self) -> Path:
-        """The agent's endpoint socket: ADD, DEL, CHECK, STATUS."""
+        """The agent's endpoint socket: the verbs of `cni.protocol`."""
         return self.root / "agent.sock"
 
     @property
@@ -89,6 +90,13 @@ class StackPlaces:
     def workload(self, endpoint: str) -> Path:
         """Folder of an endpoint's workload: workload.json, workload.log, workload.pid."""
         return self.root / "endpoints" / endpoint
+
+
+def stack_id(stack: str, root: Path) -> str:
+    """The id of a stack of the project in the folder `root`: readable, and different for two clones."""
+    digest = hashlib.sha256(f"{root.resolve()}\0{stack}".encode()).hexdigest()[:6]
+    word = re.sub(r"[^a-z0-9]+", "-", stack.lower()).strip("-")[:33].rstrip("-") or "stack"
+    return f"{word}-{digest}"
 
 
 def veth_name(container_id: str, interface: str) -> str:

@@ -11,10 +11,22 @@ from typing import Literal
 
 from node_agent.rows.image import MapImage
 
-# A row is written after what it names: the VPC's row carries the flow table of the locals, bouncers send to locals, and
-# `serving` says that all the others are there. Removal goes the other way round, before anything is written: who is
-# about to forget something must first stop answering for it.
-PUT_ORDER = ("config", "vpcs", "subnets", "routes", "locals", "ports", "endpoints", "serving")
+# A row is written after what it names: the VPC's row carries the flow table of the locals, bouncers send to locals, a
+# service has slots and these have backends, and `serving` says that all the others are there. Removal goes the other
+# way round, and of `serving` before anything is written: who is about to forget must first stop answering for it.
+PUT_ORDER = (
+    "config",
+    "vpcs",
+    "subnets",
+    "routes",
+    "locals",
+    "ports",
+    "endpoints",
+    "backends",
+    "maglev",
+    "services",
+    "serving",
+)
 DELETE_ORDER = tuple(name for name in reversed(PUT_ORDER) if name != "config")
 
 

@@ -11,17 +11,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from node_agent.model.objects import NetworkEndpoint, Subnet, Vpc
+from node_agent.model.objects import NetworkEndpoint, NetworkService, Subnet, Vpc
 from node_agent.rows import slots as slot_table
 from node_agent.rows.diff import Change, diff
-from node_agent.rows.endpoints import endpoint_rows, local_rows
+from node_agent.rows.endpoints import endpoint_rows, local_rows, moved_rows
 from node_agent.rows.image import MapImage, merged
+from node_agent.rows.services import Claims, service_rows
 from node_agent.rows.subnets import bounces, subnet_rows
 from node_agent.rows.vpcs import member, vpc_rows
 
-Known = Vpc | Subnet | NetworkEndpoint
+Known = Vpc | Subnet | NetworkEndpoint | NetworkService
 Key = tuple[str, str]  # kind and name of an object
-VPC, SUBNET, ENDPOINT = Vpc.kind, Subnet.kind, NetworkEndpoint.kind
+VPC, SUBNET, ENDPOINT, SERVICE = Vpc.kind, Subnet.kind, NetworkEndpoint.kind, NetworkService.kind
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,15 @@ class World:
     """What one host's agent knows.
 
     `links`: endpoint name -> ifindex of its veth, for the endpoints held here. `slots`: VNI -> flow table.
-    `listed`: VPCs whose subnets, and subnets whose endpoints, were seen completely. `stale`: names of subnets whose
-    endpoints could not be watched for a while.
+    `listed`: lists that were seen completely: (VPC, name) its subnets, (SERVICE, name of a VPC) its services, (SUBNET,
+    name) its endpoints. `stale`: names of subnets whose endpoints could not be watched for a while.
     """
 
     host: str
     vpcs: Mapping[str, Vpc] = field(default_factory=dict)
     subnets: Mapping[str, Subnet] = field(default_factory=dict)
     endpoints: Mapping[str, NetworkEndpoint] = field(default_factory=dict)
+    services: Mapping[str, NetworkService] = field(default_factory=dict)
     links: Mapping[str, int] = field(default_factory=dict)
     slots: Mapping[int, int] = field(default_factory=dict)
     listed: frozenset[Key] = frozenset()
@@ -45,7 +47,8 @@ class World:
 
 def desired(world: World) -> MapImage:
     """The whole image, except `config`, which is written once (rows.config)."""
-    return merged(_rows(world, key) for key in _keys(world))
+    claims = Claims(world.services.values())
+    return merged(_rows(world, claims, key) for key in _keys(world))
 
 
 def local_vnis(world: World) -> set[int]:
@@ -69,20 +72,23 @@ class Desired:
     def __init__(self, world: World) -> None:
         self._vpcs, self._subnets = dict(world.vpcs), dict(world.subnets)
         self._endpoints, self._links = dict(world.endpoints), dict(world.links)
+        self._services = dict(world.services)
         self.world = replace(
             world,
             vpcs=self._vpcs,
             subnets=self._subnets,
             endpoints=self._endpoints,
+            services=self._services,
             links=self._links,
             slots=slot_table.assign(world.slots, local_vnis(world)),
         )
         self._below: dict[Key, set[Key]] = {}
-        children: list[Subnet | NetworkEndpoint] = [*self._subnets.values(), *self._endpoints.values()]
+        self._claims = Claims(self._services.values())
+        children: list[Child] = [*self._subnets.values(), *self._endpoints.values(), *self._services.values()]
         for obj in children:
             self._below.setdefault(_parent(obj), set()).add((obj.kind, obj.name))
         self._facts = {key: _facts(self.world, key) for key in _keys(self.world)}
-        self._rows = {key: _rows(self.world, key) for key in _keys(self.world)}
+        self._rows = {key: _rows(self.world, self._claims, key) for key in _keys(self.world)}
 
     def image(self) -> MapImage:
         """All rows; equal to `desired(self.world)`."""
@@ -103,14 +109,22 @@ class Desired:
                 self._subnets[obj.name] = obj
             case NetworkEndpoint():
                 self._endpoints[obj.name] = obj
+            case NetworkService():
+                self._services[obj.name] = obj
+                self._claims.add(obj)
         if not isinstance(obj, Vpc):
             self._below.setdefault(_parent(obj), set()).add(key)
-        return self._settle(dirty | self._above(key))
+        return self._settle(dirty | self._above(key) | self._beside(key))
 
     def gone(self, kind: str, name: str) -> list[Change]:
         """An object is no more, or no concern of this host's any more. Absent is fine."""
         dirty = self._unlist((kind, name)) | {(kind, name)}
-        objects: dict[str, dict[str, Any]] = {VPC: self._vpcs, SUBNET: self._subnets, ENDPOINT: self._endpoints}
+        objects: dict[str, dict[str, Any]] = {
+            VPC: self._vpcs,
+            SUBNET: self._subnets,
+            ENDPOINT: self._endpoints,
+            SERVICE: self._services,
+        }
         objects[kind].pop(name, None)
         return self._settle(dirty)
 
@@ -127,7 +141,8 @@ class Desired:
     def know(self, listed: Iterable[Key], stale: Iterable[str] = ()) -> list[Change]:
         """Which lists are complete, and which are old."""
         listed, stale = frozenset(listed), frozenset(stale)
-        dirty = set(listed ^ self.world.listed) | {(SUBNET, name) for name in stale ^ self.world.stale}
+        dirty = {(VPC if kind == SERVICE else kind, name) for kind, name in listed ^ self.world.listed}
+        dirty |= {(SUBNET, name) for name in stale ^ self.world.stale}
         self.world = replace(self.world, listed=listed, stale=stale)
         return self._settle(dirty)
 
@@ -138,7 +153,7 @@ class Desired:
         dirty = self._spread(dirty | self._reslot())
         before = merged(self._rows.get(key, {}) for key in dirty)
         for key in dirty:
-            self._rows[key] = _rows(self.world, key)
+            self._rows[key] = _rows(self.world, self._claims, key)
             if not self._rows[key]:
                 del self._rows[key]
         return diff(before, merged(self._rows.get(key, {}) for key in dirty))
@@ -179,23 +194,33 @@ class Desired:
         endpoint = self._endpoints.get(key[1]) if key[0] == ENDPOINT and key[1] in self._links else None
         return {(SUBNET, endpoint.spec.subnet)} if endpoint else set()
 
+    def _beside(self, key: Key) -> set[Key]:
+        """The services that may share rows with this one: none of these goes while another needs it."""
+        service = self._services.get(key[1]) if key[0] == SERVICE else None
+        return {(SERVICE, name) for name in self._claims.peers(service)} if service else set()
+
     def _unlist(self, key: Key) -> set[Key]:
-        """Takes the object as it was from its parent's children; returns the parents that miss it."""
+        """Takes the object as it was from its parent's children; returns the others whose rows that may change."""
         kind, name = key
-        old: Subnet | NetworkEndpoint | None = None
+        old: Child | None = None
         if kind == SUBNET:
             old = self._subnets.get(name)
         elif kind == ENDPOINT:
             old = self._endpoints.get(name)
-        above = self._above(key)
+        elif kind == SERVICE:
+            old = self._services.get(name)
+        others = self._above(key) | self._beside(key)
+        if isinstance(old, NetworkService):
+            self._claims.remove(old)
         if old is not None:
             below = self._below.get(_parent(old), set())
             below.discard(key)
             if not below:
                 self._below.pop(_parent(old), None)
-        return above
+        return others
 
 
+Child = Subnet | NetworkEndpoint | NetworkService
 _NONE: tuple[object, ...] = ()
 
 
@@ -204,11 +229,12 @@ def _keys(world: World) -> list[Key]:
         [(VPC, name) for name in world.vpcs]
         + [(SUBNET, name) for name in world.subnets]
         + [(ENDPOINT, name) for name in world.endpoints]
+        + [(SERVICE, name) for name in world.services]
     )
 
 
-def _parent(obj: Subnet | NetworkEndpoint) -> Key:
-    return (VPC, obj.spec.vpc) if isinstance(obj, Subnet) else (SUBNET, obj.spec.subnet)
+def _parent(obj: Child) -> Key:
+    return (SUBNET, obj.spec.subnet) if isinstance(obj, NetworkEndpoint) else (VPC, obj.spec.vpc)
 
 
 def _bounces(world: World, name: str) -> bool:
@@ -230,23 +256,41 @@ def _facts(world: World, key: Key) -> tuple[object, ...]:
     return _NONE
 
 
-def _rows(world: World, key: Key) -> MapImage:
-    """The rows of one object; the only place that knows which functions make them."""
-    kind, name = key
-    if kind == VPC:
-        vpc = world.vpcs.get(name)
-        return (
-            {}
-            if vpc is None
-            else vpc_rows(vpc, world.host, slot=world.slots.get(vpc.status.vni, 0), listed=key in world.listed)
-        )
-    if kind == SUBNET:
-        subnet = world.subnets.get(name)
-        vpc = world.vpcs.get(subnet.spec.vpc) if subnet else None
-        if subnet is None or vpc is None:
-            return {}
-        local = any(other in world.endpoints and world.endpoints[other].spec.subnet == name for other in world.links)
-        return subnet_rows(subnet, vpc, world.host, local=local, listed=key in world.listed, stale=name in world.stale)
+def _rows(world: World, claims: Claims, key: Key) -> MapImage:
+    """The rows of one object; with its helpers the only place that knows which functions make them."""
+    match key:
+        case (Vpc.kind, name):
+            return _rows_of_vpc(world, name)
+        case (Subnet.kind, name):
+            return _rows_of_subnet(world, name)
+        case (NetworkService.kind, name):
+            service = world.services.get(name)
+            vpc = world.vpcs.get(service.spec.vpc) if service else None
+            if service is None or vpc is None or not claims.has_vip(service):
+                return {}
+            return service_rows(service, vpc, world.host)
+    return _rows_of_endpoint(world, key[1])
+
+
+def _rows_of_vpc(world: World, name: str) -> MapImage:
+    vpc = world.vpcs.get(name)
+    if vpc is None:
+        return {}
+    listed = {(VPC, name), (SERVICE, name)} <= world.listed
+    return vpc_rows(vpc, world.host, slot=world.slots.get(vpc.status.vni, 0), listed=listed)
+
+
+def _rows_of_subnet(world: World, name: str) -> MapImage:
+    subnet = world.subnets.get(name)
+    vpc = world.vpcs.get(subnet.spec.vpc) if subnet else None
+    if subnet is None or vpc is None:
+        return {}
+    listed, stale = (SUBNET, name) in world.listed, name in world.stale
+    local = any(other in world.endpoints and world.endpoints[other].spec.subnet == name for other in world.links)
+    return subnet_rows(subnet, vpc, world.host, local=local, listed=listed, stale=stale)
+
+
+def _rows_of_endpoint(world: World, name: str) -> MapImage:
     endpoint = world.endpoints.get(name)
     subnet = world.subnets.get(endpoint.spec.subnet) if endpoint else None
     vpc = world.vpcs.get(endpoint.spec.vpc) if endpoint else None
@@ -255,4 +299,4 @@ def _rows(world: World, key: Key) -> MapImage:
     vni = vpc.status.vni
     known = endpoint_rows(endpoint, subnet, vni) if bounces(subnet, vpc, world.host) else {}
     held = local_rows(endpoint, subnet, vni, slot=world.slots.get(vni, 0), ifindex=world.links.get(name, 0))
-    return merged((known, held))
+    return merged((known, held or moved_rows(endpoint, vni, world.host)))

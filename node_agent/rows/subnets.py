@@ -26,7 +26,16 @@ def subnet_rows(subnet: Subnet, vpc: Vpc, host: str, *, local: bool, listed: boo
         return {}
     base, length = network(subnet.spec.cidr)
     key = SubnetKey(vni=vni, subnet=base)
-    rows = [row("subnets", key, SubnetRow(bouncers=sum(1 << place for place in set(subnet.status.bouncers))))]
+    rows = [
+        row(
+            "subnets",
+            key,
+            SubnetRow(
+                bouncers=sum(1 << place for place in set(subnet.status.bouncers)),
+                mask=(0xFFFFFFFF << 32 - length) & 0xFFFFFFFF,
+            ),
+        )
+    ]
     if divides:
         prefix = RouteKey(prefixlen=_ROUTE_BITS + length, vni=vni, addr=mapped(subnet.spec.cidr.partition("/")[0]))
         rows.append(row("routes", prefix, RouteRow(subnet=base)))

@@ -1,4 +1,4 @@
-"""Rows of a VPC: its set of members, and that this host knows all of its subnets. Pure."""
+"""Rows of a VPC: its set of members, and that this host knows all of its subnets and services. Pure."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def member(vpc: Vpc, host: str) -> SetMember | None:
 def vpc_rows(vpc: Vpc, host: str, *, slot: int, listed: bool) -> MapImage:
     """The set's row on members and on hosts with an endpoint of the VPC (those have a flow table: `slot` is not 0).
 
-    A joining or leaving member's word counts, but nobody is to ask it. `listed`: the agent has seen all subnets of the
-    VPC, so a member may say that an address belongs to none.
+    A joining or leaving member's word counts, but nobody is to ask it. `listed`: the agent has seen all subnets and
+    services of the VPC, so a member may say that an address belongs to none.
     """
     vni, own = vpc.status.vni, member(vpc, host)
     if not vni or not (own or slot):

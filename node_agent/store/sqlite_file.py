@@ -62,8 +62,9 @@ _TEMPORARY = {
 
 
 def store_files(path: Path) -> tuple[Path, ...]:
-    """Every file a store at `path` may consist of, in the order in which they are to be removed."""
-    return path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
+    """Every file a store at `path` may consist of, in the order in which they are to be removed: a journal that is left
+    alone would be taken for that of the next store."""
+    return path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm"), path
 
 
 class Database:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from node_agent.agent.kernel import Device, Uplink
@@ -15,7 +16,8 @@ ENDPOINT_PROGRAM = "endpoint_tc"
 
 class FakeKernel:
     """Tests change the state as an administrator would: `hooks` and `endpoint_hooks` lose programs, `devices` vanish,
-    `down` unplugs the uplink. `sent`: datagrams to bouncers; `answer` is called with each, as the network would.
+    `down` unplugs the uplink, `mtu` is the uplink's. `sent`: datagrams to bouncers; `answer` is called with each, as
+    the network would.
 
     `before` is called ahead of every step, with its text; `fail`: errors to raise, one per step.
     """
@@ -25,6 +27,8 @@ class FakeKernel:
         self.mode = mode
         self.mistakes: list[str] = []
         self.down = False
+        self.mtu = 1500
+        self.settled = False
         self.hooks: dict[str, str] = {}
         self.devices: dict[str, Device] = {}
         self.indexes: dict[str, int] = {}
@@ -35,16 +39,24 @@ class FakeKernel:
         self.fail: list[MizarError] = []
         self._next_index = 10
 
-    def check_world(self) -> Uplink:
+    def check_world(self) -> None:
         if self.mistakes:
             raise Invalid(self.mistakes)
-        return Uplink(ifindex=2, mtu=1500, redirect=self.mode == "native")
 
     def uplink_problems(self) -> list[str]:
         return (["uplink: uplink0 is down"] if self.down else []) + self.mistakes
 
+    def uplink(self) -> Uplink:
+        return Uplink(ifindex=2, mtu=self.mtu, redirect=self.mode == "native", link="198.18.0.0/24")
+
     def ticks(self) -> Callable[[float], int]:
         return lambda seconds: max(1, round(seconds * 250))
+
+    def load(self) -> bool:
+        return not self.settled
+
+    def settle(self) -> None:
+        self.settled = True
 
     def ensure_programs(self) -> list[str]:
         wanted = {hook: name for hook, name in WANTED.items() if hook == "tc" or self.mode != "tc"}
@@ -59,6 +71,15 @@ class FakeKernel:
         for veth in missing:
             self.endpoint_hooks[veth] = ENDPOINT_PROGRAM
         return [f"{ENDPOINT_PROGRAM} attached to {veth}" for veth in missing]
+
+    def differences(self) -> list[str]:
+        wanted = {hook: name for hook, name in WANTED.items() if hook == "tc" or self.mode != "tc"}
+        hooks = [f"{name} is not attached to {hook}" for hook, name in wanted.items() if self.hooks.get(hook) != name]
+        return hooks + [
+            f"{ENDPOINT_PROGRAM} is not attached to {veth}"
+            for veth in self.devices
+            if self.endpoint_hooks.get(veth) != ENDPOINT_PROGRAM
+        ]
 
     def programs(self) -> tuple[ProgramStatus, ...]:
         modes = {"xdp": self.mode, "tc": "tc"}
@@ -77,13 +98,22 @@ class FakeKernel:
         if device.netns not in self.namespaces:
             raise Permanent(f"open network namespace {device.netns}: no such file")
         self._step(f"make {device.veth}")
-        if self.devices.get(device.veth, device) != device:
+        if replace(self.devices.get(device.veth, device), mtu=device.mtu) != device:
             self.remove_endpoint(device.veth)
         if device.veth not in self.devices:
             self._next_index += 1
-            self.devices[device.veth], self.indexes[device.veth] = device, self._next_index
+            self.indexes[device.veth] = self._next_index
+        self.devices[device.veth] = device
         self.endpoint_hooks[device.veth] = ENDPOINT_PROGRAM
         return self.indexes[device.veth]
+
+    def bring_endpoint(self, device: Device) -> int:
+        return self.make_endpoint(device)
+
+    def switch_endpoint(self, device: Device) -> None:
+        self._step(f"switch {device.veth}")
+        if self.devices.get(device.veth) != device:
+            raise Permanent(f"switch {device.interface} to {device.veth}: it is not joined to it")
 
     def check_endpoint(self, device: Device) -> list[str]:
         found = self.devices.get(device.veth)

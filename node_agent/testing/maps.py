@@ -5,10 +5,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Mapping
 
-from node_agent.datapath.layout import MAPS, Counter, DropReason, FlowEntry, FlowKey
-from node_agent.datapath.maps import counted_drops, counted_events
+from node_agent.datapath.layout import MAPS, Counter, DropReason, FlowEntry, FlowKey, NatEntry
+from node_agent.datapath.maps import counted_drops, counted_events, nat_entries
 from node_agent.datapath.record import Record
 from node_agent.model.errors import MizarError, Permanent
+from node_agent.rows.diff import PUT_ORDER
 
 
 class FakeMaps:
@@ -18,10 +19,12 @@ class FakeMaps:
     """
 
     def __init__(self) -> None:
-        self.rows: dict[str, dict[bytes, bytes]] = {name: {} for name in MAPS if name != "flows"}
+        self.rows: dict[str, dict[bytes, bytes]] = {name: {} for name in MAPS if name not in ("flows", "nats")}
         self.rows["config"][bytes(4)] = bytes(MAPS["config"].value_size)
         self.flows: dict[int, dict[bytes, bytes]] = {}
+        self.nats: dict[int, dict[bytes, bytes]] = {}
         self.sizes: dict[int, int] = {}
+        self.nat_sizes: dict[int, int] = {}
         self.steps: list[str] = []
         self.fail: list[MizarError] = []
         self.before: Callable[[str], None] = lambda step: None
@@ -49,14 +52,24 @@ class FakeMaps:
     def flow_tables(self) -> dict[int, int]:
         return dict(self.sizes)
 
-    def ensure_flow_tables(self, entries: Mapping[int, int]) -> None:
+    def ensure_flow_tables(self, entries: Mapping[int, int]) -> set[int]:
+        made = set()
         for slot, size in entries.items():
             if self.sizes.get(slot) != size:
                 self._step(f"make flow table {slot}")
                 self.sizes[slot], self.flows[slot] = size, {}
+                made.add(slot)
+            if self.nat_sizes.get(slot) != nat_entries(size):
+                self._step(f"make NAT table {slot}")
+                self.nat_sizes[slot], self.nats[slot] = nat_entries(size), {}
+                made.add(slot)
+        return made
 
     def drop_flow_tables(self, slots: Iterable[int]) -> None:
         for slot in slots:
+            if slot in self.nat_sizes:
+                self._step(f"drop NAT table {slot}")
+                del self.nat_sizes[slot], self.nats[slot]
             if slot in self.sizes:
                 self._step(f"drop flow table {slot}")
                 del self.sizes[slot], self.flows[slot]
@@ -70,6 +83,16 @@ class FakeMaps:
     def delete_flows(self, slot: int, keys: Iterable[bytes]) -> None:
         for key in keys:
             self.flows.get(slot, {}).pop(key, None)
+
+    def read_nats(self, slot: int) -> dict[bytes, bytes]:
+        return dict(self.nats.get(slot, {}))
+
+    def find_nat(self, slot: int, key: bytes) -> bytes | None:
+        return self.nats.get(slot, {}).get(key)
+
+    def delete_nats(self, slot: int, keys: Iterable[bytes]) -> None:
+        for key in keys:
+            self.nats.get(slot, {}).pop(key, None)
 
     def learn(self, slot: int, key: FlowKey, entry: FlowEntry) -> None:
         """What a program does when a verdict arrives; without a table, nothing."""
@@ -87,8 +110,7 @@ class FakeMaps:
 
     def image(self) -> dict[str, dict[bytes, bytes]]:
         """The maps that the agent writes and that are not empty."""
-        written = ("config", "vpcs", "subnets", "routes", "serving", "endpoints", "locals", "ports")
-        return {name: dict(self.rows[name]) for name in written if self.rows[name]}
+        return {name: dict(self.rows[name]) for name in PUT_ORDER if self.rows[name]}
 
     def __str__(self) -> str:
         lines = [
@@ -99,6 +121,11 @@ class FakeMaps:
         lines += [
             f"flows {slot}: {_text(FlowKey, key)} -> {_text(FlowEntry, value)}"
             for slot, rows in sorted(self.flows.items())
+            for key, value in sorted(rows.items())
+        ]
+        lines += [
+            f"nats {slot}: {_text(FlowKey, key)} -> {_text(NatEntry, value)}"
+            for slot, rows in sorted(self.nats.items())
             for key, value in sorted(rows.items())
         ]
         return "\n".join(lines) or "(empty)"

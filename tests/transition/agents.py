@@ -173,7 +173,7 @@ class Agents:
             return
         row = EndpointRow.unpack(raw)
         serving = SubnetKey(vni=vni, subnet=row.subnet).pack() in bouncer.maps.rows["serving"]
-        if serving and row.host == int(ipaddress.IPv4Address(asker.config.address)):
+        if serving and int(ipaddress.IPv4Address(asker.config.address)) in (row.host, row.next):
             for slot in asker.maps.sizes:
                 asker.maps.learn(slot, asked_flow(vni, address, mark), FlowEntry(host=row.host, flags=FlowFlag.ASKED))
 

@@ -9,7 +9,7 @@ from node_agent.agent import claims
 from node_agent.cni import protocol
 from node_agent.cni.protocol import Reply, Request
 from node_agent.datapath.layout import EndpointKey, FlowEntry, FlowKey, PortKey
-from node_agent.model.addresses import usable
+from node_agent.model.addresses import Usable
 from node_agent.model.errors import Temporary
 from node_agent.model.objects import NetworkEndpoint, NetworkHost, NetworkHostSpec, Subnet, Vpc
 from node_agent.rows.image import mapped
@@ -135,7 +135,7 @@ def test_removing_one_of_two_keeps_the_others_flows(agents: Agents) -> None:
 def test_a_subnet_is_filled_to_its_last_address_emptied_and_filled_again(agents: Agents) -> None:
     for _ in range(2):
         found = {agents.add(f"h{i % 5}", f"c{i}").address for i in range(13)}
-        assert found == set(usable("10.0.1.0/28"))
+        assert found == set(Usable("10.0.1.0/28"))
         full = agents.add("h0", "one too many")
         assert full.code == protocol.EXHAUSTED
         assert "all 13 of 10.0.1.0/28 are taken" in full.message
@@ -268,8 +268,8 @@ def test_an_agent_that_starts_refuses_until_it_has_read_the_store(agents: Agents
 def test_hosts_begin_in_different_places_and_skip_what_they_know() -> None:
     first = {host: next(claims.order("10.0.0.0/20", host)) for host in ("a", "b", "c", "d")}
     assert len(set(first.values())) == 4
-    assert sorted(claims.order("10.0.1.0/28", "a")) == sorted(usable("10.0.1.0/28"))
-    assert list(claims.order("10.0.1.0/28", "a", set(usable("10.0.1.0/28")[1:]))) == [usable("10.0.1.0/28")[0]]
+    assert sorted(claims.order("10.0.1.0/28", "a")) == sorted(Usable("10.0.1.0/28"))
+    assert list(claims.order("10.0.1.0/28", "a", set(Usable("10.0.1.0/28")[1:]))) == [Usable("10.0.1.0/28")[0]]
 
 
 def test_a_device_that_was_made_anew_gets_new_rows(agents: Agents) -> None:

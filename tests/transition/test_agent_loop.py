@@ -86,14 +86,54 @@ def test_a_detached_program_and_a_deleted_row_are_put_back_and_told(agents: Agen
     assert agents.store.get(NetworkHost, "h0").status.ready
 
 
-def test_status_verb_checks_at_once(agents: Agents) -> None:
+def test_status_verb_tells_and_touches_nothing(agents: Agents) -> None:
+    host = agents.hosts["h0"]
+    assert agents.ask("h0", Request(verb="STATUS")).code == 0
+    host.kernel.hooks = {}
+    host.kernel.endpoint_hooks.clear()
+    host.kernel.down = True
+    host.maps.rows["serving"].clear()
+    del host.maps.sizes[1], host.maps.flows[1]
+    veth = next(iter(host.kernel.indexes))
+    host.kernel.indexes[veth] += 100
+    before, steps = str(host.kernel) + str(host.maps), len(host.maps.steps)
+    reply = agents.ask("h0", Request(verb="STATUS"))
+    assert reply.code == protocol.NOT_AVAILABLE
+    for said in (
+        "transit_xdp is not attached to xdp",
+        f"endpoint_tc is not attached to {veth}",
+        "put 3 of serving",
+        "flow table 1 is missing",
+        "device of endpoint",
+        "uplink0 is down",
+    ):
+        assert said in reply.message
+    assert (str(host.kernel) + str(host.maps), len(host.maps.steps)) == (before, steps)
+
+
+def test_repair_verb_puts_right_at_once(agents: Agents) -> None:
     host = agents.hosts["h2"]
     host.kernel.hooks = {}
-    assert agents.ask("h2", Request(verb="STATUS")).code == 0
+    assert agents.ask("h2", Request(verb="REPAIR")).code == 0
     assert host.kernel.hooks
     host.kernel.down = True
-    reply = agents.ask("h2", Request(verb="STATUS"))
-    assert (reply.code, reply.message) == (protocol.NOT_AVAILABLE, "uplink: uplink0 is down")
+    for verb in ("REPAIR", "STATUS"):
+        reply = agents.ask("h2", Request(verb=verb))  # type: ignore[arg-type]
+        assert (reply.code, reply.message) == (protocol.NOT_AVAILABLE, "uplink: uplink0 is down")
+
+
+def test_a_changed_uplink_is_told_by_status_and_to_the_programs_by_repair(agents: Agents) -> None:
+    host = agents.hosts["h1"]
+    host.kernel.mtu = 1400
+    before = dict(host.maps.rows["config"])
+    reply = agents.ask("h1", Request(verb="STATUS"))
+    assert (reply.code, "mtu=1400" in reply.message) == (protocol.NOT_AVAILABLE, True)
+    assert host.maps.rows["config"] == before
+    assert agents.ask("h1", Request(verb="REPAIR")).code == 0
+    (row,) = host.maps.rows["config"].values()
+    assert Config.unpack(row).mtu == 1400
+    assert agents.ask("h1", Request(verb="STATUS")).code == 0
+    assert agents.add("h1", "c1").mtu == 1350  # added before with 1450
 
 
 def test_status_tells_programs_problems_and_generations(agents: Agents) -> None:
@@ -189,12 +229,12 @@ def test_config_row_names_this_host(agents: Agents) -> None:
 def test_hosts_without_a_role_watch_nothing_that_grows(agents: Agents) -> None:
     agents.join()
     needs = set(agents.hosts["h4"].agent._intent._open)
-    assert needs == {("vpcs", ""), ("own", "")}
-    assert set(agents.hosts["h3"].agent._intent._open) == {("vpcs", ""), ("own", ""), ("subnet", "s1")}
-    assert set(agents.hosts["h1"].agent._intent._open) == {
-        ("vpcs", ""),
-        ("own", ""),
+    always = {("vpcs", ""), ("own", ""), ("held", ""), ("moved", "")}
+    assert needs == always
+    assert set(agents.hosts["h3"].agent._intent._open) == always | {("subnet", "s1")}
+    assert set(agents.hosts["h1"].agent._intent._open) == always | {
         ("subnets", "blue"),
+        ("services", "blue"),
         ("endpoints", "s1"),
     }
 
@@ -211,3 +251,17 @@ def test_without_its_host_object_the_agent_says_so(agents: Agents) -> None:
     agents.clock.advance(2)
     agents.settle()
     assert agents.hosts["h3"].agent.problems() == ["write status: the store has no host h3"]
+
+
+def test_roles_that_come_and_go_take_no_row_of_an_endpoint_away(agents: Agents) -> None:
+    """Which watch shows the subnet changes with them; the endpoint's own packets must not fall in between."""
+    host = agents.hosts["h2"]
+    before = {name: dict(host.maps.rows[name]) for name in ("ports", "locals")}
+    host.maps.steps.clear()
+    for roles, bouncers in (({"h0": "active", "h1": "active", "h2": "active"}, (0, 1, 2)),
+                            ({"h0": "active", "h1": "active"}, (0, 1))):  # fmt: skip
+        agents.vpc(roles)  # type: ignore[arg-type]
+        agents.subnet(bouncers)
+        agents.settle()
+    assert [step for step in host.maps.steps if "ports" in step or "locals" in step] == []
+    assert {name: host.maps.rows[name] for name in before} == before

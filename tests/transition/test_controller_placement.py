@@ -230,20 +230,61 @@ def test_a_drained_member_hands_over_before_it_goes() -> None:
     world.deaf.clear()
     world.step(2)
     assert world.members()[drained].state == "leaving"
-    assert drained not in world.bouncers()
+    assert drained in world.bouncers(), "hosts that hear of it late ask it still"
+    assert len(set(world.bouncers()) - {drained}) == 2
     world.step(CONFIG.leaving + 4)
     assert sorted(world.set_of()) == sorted({*before, 5} - {drained})
     assert all(m.state == "active" for m in world.members().values())
 
 
-def test_a_drained_member_without_a_successor_stays() -> None:
+def test_a_drained_member_leaves_where_no_host_could_succeed_it() -> None:
     world = World(hosts=3)
     world.add_vpc()
     world.step()
-    before = world.vpc()
     world.respec(NetworkHost, "host-2", drain=True)
+    world.step(CONFIG.leaving + 4)
+    assert sorted(world.set_of().values()) == ["host-1", "host-3"]
+    assert set(world.bouncers()) == set(world.members())
+
+
+def test_the_last_that_serve_stay_although_drained() -> None:
+    world = World(hosts=2)
+    world.add_vpc()
+    world.step()
+    before = world.vpc()
+    for host in ("host-1", "host-2"):
+        world.respec(NetworkHost, host, drain=True)
     world.step(600)
     assert world.vpc() == before
+
+
+def test_a_drained_host_that_is_dead_freezes_nothing() -> None:
+    world = World(hosts=2)
+    world.add_vpc()
+    world.step()
+    world.silent.add("host-2")
+    world.step(DEAD)
+    assert len(world.members()) == 2
+    world.respec(NetworkHost, "host-2", drain=True)
+    world.step()
+    assert set(world.set_of().values()) == {"host-1"}
+
+
+def test_a_drained_member_waits_for_a_successor_that_is_only_late() -> None:
+    world = World(hosts=3)
+    world.add_vpc(size=2)
+    world.step()
+    [spare] = {"host-1", "host-2", "host-3"} - set(world.set_of().values())
+    world.silent.add(spare)
+    world.step(DEAD)
+    drained = world.members()[0].host
+    world.respec(NetworkHost, drained, drain=True)
+    world.step()
+    assert drained in world.set_of().values()
+    world.silent.clear()
+    world.step(CONFIG.hold_down + CONFIG.leaving + 10)
+    assert drained not in world.set_of().values()
+    assert spare in world.set_of().values()
 
 
 def test_a_larger_and_a_smaller_set() -> None:

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 from node_agent.controller.liveness import Host
-from node_agent.controller.placement import PLACES, bouncers, choose, place, rebalance
+from node_agent.controller.placement import PLACES, bouncers, choose, place
 from node_agent.model.objects import SetMember, Vpc, VpcSpec, VpcStatus
 
 
@@ -98,26 +98,6 @@ def test_a_full_set_hands_a_drained_place_over_directly() -> None:
     assert (names(before.status.members) - names(after), after[7].state) == ({drained}, "joining")
 
 
-def test_rebalance_makes_room_first_and_ends_where_a_new_vpc_would() -> None:
-    among = hosts(12)
-    old = placed(3, hosts(4), "vpc-1")
-    ideal = names(placed(3, among, "vpc-1").status.members)
-    assert names(old.status.members) != ideal
-    assert place(old, among) == old.status.members, "by itself it does not move"
-    wide = rebalance(old, among)
-    assert wide[:3] == old.status.members
-    assert {m.state for m in wide[3:]} == {"joining"}
-    assert names(wide) == names(old.status.members) | ideal
-    assert rebalance(vpc(3, wide, "vpc-1"), among) == wide
-    assert place(vpc(3, wide, "vpc-1"), among) == wide, "nobody leaves before the new ones serve"
-    serving = place(vpc(3, wide, "vpc-1"), among, known={m.place for m in wide})
-    assert {m.host for m in serving if m.state == "active"} == ideal
-    assert {m.host for m in serving if m.state == "leaving"} == names(old.status.members) - ideal
-    gone = place(vpc(3, serving, "vpc-1"), among, spent={m.place for m in serving if m.state == "leaving"})
-    assert names(gone) == ideal
-    assert rebalance(vpc(3, gone, "vpc-1"), among) == gone
-
-
 def test_bouncers_of_small_and_large_sets() -> None:
     among = hosts(9)
     small, large = placed(3, among), placed(5, among)
@@ -150,6 +130,20 @@ def test_bouncers_that_left_the_set_are_replaced_even_while_frozen() -> None:
     assert 4 not in after
 
 
+def test_who_leaves_knows_what_it_knew_to_the_end_and_who_comes_from_the_beginning() -> None:
+    among = hosts(6)
+    members = placed(3, hosts(3)).status.members
+    coming = tuple(
+        SetMember(place=3 + n, host=f"host-{4 + n}", address=f"198.18.0.{14 + n}", state="joining", replaces=n)
+        for n in range(3)
+    )
+    assert bouncers("web", vpc(), (*members, *coming), (0, 1, 2), among) == (0, 1, 2, 3, 4, 5)
+    swapped = tuple(replace(m, state="leaving") for m in members) + tuple(replace(m, state="active") for m in coming)
+    assert bouncers("web", vpc(), swapped, (0, 1, 2, 3, 4, 5), among) == (0, 1, 2, 3, 4, 5)
+    assert bouncers("web", vpc(), swapped[3:], (0, 1, 2, 3, 4, 5), among) == (3, 4, 5)
+    assert bouncers("new", vpc(), swapped, (), among) == (3, 4, 5), "one that leaves learns nothing new"
+
+
 def test_a_bouncer_stays_whatever_its_score() -> None:
     among = hosts(5)
     large = placed(5, among)
@@ -180,12 +174,3 @@ def test_a_dead_member_is_nobody_to_wait_for() -> None:
     among |= {name: replace(among[name], alive=False, eligible=False) for name in ("host-1", "host-2")}
     after = place(vpc(2, members), among)
     assert after == (replace(members[0], host="host-3", address="198.18.0.13"), members[1])
-
-
-def test_rebalance_waits_for_members_that_come_or_go() -> None:
-    among = hosts(30)
-    old = placed(3, hosts(4)).status.members
-    assert rebalance(vpc(3, old), among) != old
-    for state in ("joining", "leaving"):
-        moving = (*old[:2], replace(old[2], state=state))
-        assert rebalance(vpc(3, moving), among) == moving

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import stat
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from node_agent.emulation import cleanup, endpoints, hosts, processes, workload
+from node_agent.agent import __main__ as agent
+from node_agent.controller import __main__ as controller
+from node_agent.emulation import cleanup, endpoints, folders, hosts, processes, supervisor, workload
 from node_agent.model.errors import Invalid
 from node_agent.model.places import StackPlaces
 
@@ -63,6 +69,35 @@ def test_a_workloads_spec_lies_in_its_places() -> None:
     assert spec.argv[-6:] == ("--vpc", "a", "--name", "web", "--address", "10.0.0.2")
 
 
-@pytest.mark.parametrize("arguments", [[], ["--vpc", "a"], ["--vpc", "a", "--name", "b", "--address"], ["--help"]])
+@pytest.mark.parametrize("arguments", [[], ["--vpc", "a"], ["--vpc", "a", "--name", "b", "--address"]])
 def test_a_workload_refuses_wrong_arguments(arguments: list[str]) -> None:
     assert workload.main(arguments) == 2
+
+
+@pytest.mark.parametrize("program", [agent, controller, supervisor, workload])
+def test_help_says_how_to_start_a_program(program: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.suppress(SystemExit):
+        assert program.main(["--help"]) == 0
+    name = program.__name__.removesuffix(".__main__")
+    assert capsys.readouterr().out.startswith(f"usage: python -m {name} ")
+
+
+def test_a_private_folder_is_roots_alone_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        folders.make_private(tmp_path / "a" / "b")
+        folders.make_private(tmp_path / "a" / "b")
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "a/b")] == [0o700, 0o700]
+
+
+def test_what_is_listed_says_who_runs() -> None:
+    def told(*pids: int, folder: str = "/run/mizar/a-123456", removed: bool = False) -> str:
+        found = cleanup.Leftovers(id="a-123456", processes=pids, namespaces=(), mounts=(), folder=folder)
+        return cleanup.text(found, removed=removed)
+
+    assert told(7, 8).startswith("a-123456: RUNNING: 2 processes, 0 namespaces")
+    assert told().startswith("a-123456: does not run: 0 processes")
+    assert told(7, removed=True).startswith("a-123456: removed 1 processes")
+    assert told(folder="") == "a-123456: nothing left"

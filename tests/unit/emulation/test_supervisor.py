@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -39,16 +40,21 @@ def test_ending_nobody_succeeds() -> None:
 def test_a_file_is_written_in_one_step(tmp_path: Path) -> None:
     path = str(tmp_path / "a.pid")
     assert supervisor.read(path) == ""
-    supervisor.write(path, "one\n")
-    supervisor.write(path, "two\n")
+    before = os.umask(0)
+    try:
+        supervisor.write(path, "one\n")
+        supervisor.write(path, "two\n")
+    finally:
+        os.umask(before)
     assert supervisor.read(path) == "two\n"
+    assert stat.S_IMODE(Path(path).stat().st_mode) == 0o600
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.pid"]
 
 
-@pytest.mark.parametrize("arguments", [[], ["--config"], ["--help"], ["--config", "a", "b"]])
+@pytest.mark.parametrize("arguments", [[], ["--config"], ["--config", "a", "b"]])
 def test_wrong_arguments_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert supervisor.main(arguments) == 2
-    assert "usage: supervisor --config FILE" in capsys.readouterr().err
+    assert "usage: python -m node_agent.emulation.supervisor --config FILE" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"name": "a"}'])

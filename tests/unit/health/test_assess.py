@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from node_agent.health.answers import Answer
 from node_agent.health.assess import Outcome, assess, judge, summary
-from node_agent.health.pairs import Endpoint, Pair
+from node_agent.health.pairs import Endpoint, Pair, Service
 
 ALICE = Endpoint(vpc="a", subnet="s1", name="alice", address="10.0.0.2", host="host-1", netns="/n/alice")
 ADAM = Endpoint(vpc="a", subnet="s1", name="adam", address="10.0.0.3", host="host-2", netns="/n/adam")
@@ -81,3 +83,35 @@ def test_a_summary_is_bounded() -> None:
     assert lines[0] == "unhealthy: 50 failures in 50 probes over 1 pairs of 2 hosts"
     assert lines[1] == "  host-1: 50 of 50 probes failed"
     assert lines[-1] == "  and 45 more" and len(lines) == 9
+
+
+WEB = Service(vpc="a", name="web", address="10.0.255.1", ports=(("tcp", 80),), backends=("adam", "ada"))
+
+
+def test_a_service_is_answered_by_one_of_its_backends() -> None:
+    pair = Pair(source=ALICE, target=WEB, relation="service")
+    assert judge(pair, "tcp 80", answer(who=ADAM)).reason == ""
+    assert judge(pair, "icmp", answer(sent=3, received=3)).reason == ""
+    wrong = "instead of a backend of service a/web (10.0.255.1)"
+    assert judge(pair, "tcp 80", answer(who=ALICE)).reason == f"answered by a/alice {wrong}"
+    assert judge(pair, "tcp 80", answer(who=replace(ADAM, vpc="b"))).reason == f"answered by b/adam {wrong}"
+    health = assess([judge(pair, "tcp 80", answer("no answer within 3 s", received=0))], hosts=["host-1"])
+    assert [(host.name, host.failed) for host in health.hosts] == [("host-1", 1)]
+    assert health.problems == (
+        "host-1: a/alice (10.0.0.2) -> service a/web (10.0.255.1): tcp 80: no answer within 3 s",
+    )
+
+
+def test_an_equal_address_must_answer_and_as_ones_own() -> None:
+    pair = Pair(source=ALICE, target=ADAM, relation="equal address")
+    assert judge(pair, "udp", answer(who=ADAM)).reason == ""
+    assert judge(pair, "udp", answer(who=BOB)).reason == "answered by b/bob instead of a/adam"
+    assert judge(pair, "udp", answer("no answer within 3 s", received=0)).reason
+
+
+def test_a_service_of_another_vpc_must_not_answer() -> None:
+    pair = Pair(source=BOB, target=WEB, relation="other vpc")
+    assert judge(pair, "tcp 80", answer("no answer within 1 s", received=0)).reason == ""
+    assert (
+        judge(pair, "tcp 80", answer(who=ADAM)).reason == "answered by a/adam, though b and a must not reach each other"
+    )

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import permutations
 
-from node_agent.health.pairs import Endpoint, choose, isolation
+from node_agent.health.pairs import Endpoint, Service, choose, equal_addresses, isolation, of_services
 
 
 def endpoint(vpc: str, name: str, host: str, subnet: str = "s1", address: str = "") -> Endpoint:
@@ -77,3 +77,49 @@ def test_an_address_that_both_vpcs_use_is_no_target() -> None:
     assert isolation(both) == ()
     more = [*both, endpoint("b", "z", "h1", address="10.0.0.3")]
     assert [(p.source.name, p.target.name) for p in isolation(more)] == [("x", "z")]
+
+
+def service(vpc: str, *backends: str, address: str = "10.0.255.1") -> Service:
+    return Service(vpc=vpc, name=f"{vpc}-web", address=address, ports=(("tcp", 80),), backends=backends)
+
+
+def test_a_service_is_tried_from_every_host_by_a_backend_and_by_others() -> None:
+    behind = service("a", "a00", "a10", "a11")
+    pairs = of_services(grid("a") + grid("b"), [behind])
+    found = sorted((p.source.host, p.source.name in behind.backends) for p in pairs)
+    assert found == [("host-0", False), ("host-0", True), ("host-1", False), ("host-1", True), ("host-2", False)]
+    assert {(p.source.vpc, p.target, p.relation) for p in pairs} == {("a", behind, "service")}
+    assert of_services(grid("a"), [service("a")]) == ()
+    assert pairs[0].ports() == (("tcp", 80),)
+    assert str(pairs[0]).startswith("host-0: a/") and str(pairs[0]).endswith("service a/a-web (10.0.255.1)")
+
+
+def test_a_service_of_another_vpc_is_silent_unless_the_address_is_ones_own_too() -> None:
+    everyone = grid("a") + grid("b")
+    pairs = isolation(everyone, [service("b", "b00")])
+    foreign = [p for p in pairs if isinstance(p.target, Service)]
+    assert {(p.source.vpc, p.source.host, p.relation) for p in foreign} == {
+        ("a", f"host-{n}", "other vpc") for n in range(3)
+    }
+    for own in (service("a"), endpoint("a", "same", "host-0", address="10.0.255.1")):
+        services = [service("b", "b00"), *([own] if isinstance(own, Service) else [])]
+        pairs = isolation([*everyone, *([own] if isinstance(own, Endpoint) else [])], services)
+        assert not [p for p in pairs if p.source.vpc == "a" and isinstance(p.target, Service)]
+
+
+def test_equal_addresses_are_tried_where_the_other_vpcs_endpoint_is_near() -> None:
+    twins = [
+        endpoint(vpc, f"{vpc}-{host}-{number}", f"host-{host}", address=f"10.0.0.{10 * ((host + shift) % 3) + number}")
+        for vpc, shift in (("a", 0), ("b", 1))
+        for host in range(3)
+        for number in (1, 2)
+    ]
+    pairs = equal_addresses(twins)
+    assert sorted((p.source.vpc, p.source.host) for p in pairs) == [(v, f"host-{h}") for v in "ab" for h in range(3)]
+    where = {(e.vpc, e.address): e.host for e in twins}
+    for pair in pairs:
+        assert pair.relation == "equal address"
+        assert pair.source.vpc == pair.target.vpc and pair.source != pair.target
+        other = "b" if pair.source.vpc == "a" else "a"
+        assert where[other, pair.target.address] == pair.source.host
+    assert equal_addresses(grid("a") + grid("b")) == ()

@@ -20,6 +20,8 @@ from node_agent.model.objects import (
     NetworkServiceSpec,
     Object,
     ProgramStatus,
+    ServiceBackend,
+    ServicePort,
     SetMember,
     Subnet,
     SubnetSpec,
@@ -45,7 +47,16 @@ OBJECTS: list[Object] = [
         status=NetworkEndpointStatus(host="h"),
         spec=NetworkEndpointSpec(vpc="blue", subnet="s", address="10.0.0.2", host="h", container_id="c"),
     ),
-    NetworkService(name="svc", spec=NetworkServiceSpec(vpc="blue", vip="10.0.9.9", ports=(80,), backends=("b",))),
+    NetworkService(
+        name="svc",
+        spec=NetworkServiceSpec(
+            vpc="blue",
+            vip="10.0.9.9",
+            ports=(ServicePort(protocol="tcp", port=80, target_port=8080, name="http"),),
+            backends=(ServiceBackend(address="10.0.0.2", state="terminating"), ServiceBackend(address="10.0.0.3")),
+            affinity="client",
+        ),
+    ),
     NetworkHost(
         name="h",
         spec=NetworkHostSpec(address="198.18.0.11"),
@@ -102,6 +113,28 @@ def test_every_mistake_at_once() -> None:
             "status.members[0].state: 'gone' is none of joining, active, leaving",
             "status.members[1]: 5 is no mapping",
             "meta.finalizers: 'x' is no list",
+        ]
+    )
+
+
+def test_every_mistake_of_a_service() -> None:
+    ports = [{"protocol": "sctp", "port": "80", "target_port": 8080}, {"port": 53}]
+    with pytest.raises(Invalid) as caught:
+        decode_part(
+            NetworkService,
+            "spec",
+            {"vpc": "blue", "vip": 7, "ports": ports, "backends": [{"state": "dead"}], "affinity": "host"},
+        )
+    assert sorted(caught.value.mistakes) == sorted(
+        [
+            "spec.vip: 7 is not of type str",
+            "spec.ports[0].protocol: 'sctp' is none of tcp, udp",
+            "spec.ports[0].port: '80' is not of type int",
+            "spec.ports[1].protocol: missing",
+            "spec.ports[1].target_port: missing",
+            "spec.backends[0].state: 'dead' is none of ready, serving, terminating",
+            "spec.backends[0].address: missing",
+            "spec.affinity: 'host' is none of none, client",
         ]
     )
 

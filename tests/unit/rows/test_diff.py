@@ -13,11 +13,13 @@ EVERYTHING = {name: {b"k": b"v"} for name in PUT_ORDER}
 def test_from_nothing_serving_comes_last_and_locals_before_bouncing() -> None:
     assert [c.map for c in diff({}, EVERYTHING)] == list(PUT_ORDER)
     assert PUT_ORDER.index("locals") < PUT_ORDER.index("endpoints") < PUT_ORDER.index("serving")
+    assert PUT_ORDER.index("backends") < PUT_ORDER.index("maglev") < PUT_ORDER.index("services")
 
 
 def test_to_nothing_serving_goes_first_and_config_stays() -> None:
     steps = diff(EVERYTHING, {})
-    assert [c.map for c in steps] == ["serving", "endpoints", "ports", "locals", "routes", "subnets", "vpcs"]
+    services = ["services", "maglev", "backends"]
+    assert [c.map for c in steps] == ["serving", *services, "endpoints", "ports", "locals", "routes", "subnets", "vpcs"]
     assert all(c.verb == "delete" for c in steps)
 
 

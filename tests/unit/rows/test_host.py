@@ -24,6 +24,10 @@ from node_agent.model.objects import (
     NetworkEndpoint,
     NetworkEndpointSpec,
     NetworkEndpointStatus,
+    NetworkService,
+    NetworkServiceSpec,
+    ServiceBackend,
+    ServicePort,
     SetMember,
     Subnet,
     SubnetSpec,
@@ -71,17 +75,34 @@ def endpoint(
     )
 
 
+def service(
+    *backends: str | ServiceBackend, name: str = "web", vip: str = "10.0.0.10", of: str = "blue", ports: int = 1
+) -> NetworkService:
+    """Ports 80 and on of TCP, to 8080 of the backends."""
+    return NetworkService(
+        name=name,
+        spec=NetworkServiceSpec(
+            vpc=of,
+            vip=vip,
+            ports=tuple(ServicePort(protocol="tcp", port=80 + i, target_port=8080) for i in range(ports)),
+            backends=tuple(ServiceBackend(address=b) if isinstance(b, str) else b for b in backends),
+        ),
+    )
+
+
 def world(
     host: str,
-    *objects: Vpc | Subnet | NetworkEndpoint,
+    *objects: Vpc | Subnet | NetworkEndpoint | NetworkService,
     links: dict[str, int] | None = None,
     slots: dict[int, int] | None = None,
 ) -> World:
     vpcs = {o.name: o for o in objects if isinstance(o, Vpc)}
     subnets = {o.name: o for o in objects if isinstance(o, Subnet)}
     endpoints = {o.name: o for o in objects if isinstance(o, NetworkEndpoint)}
-    listed = frozenset([("Vpc", name) for name in vpcs] + [("Subnet", name) for name in subnets])
-    return World(host, vpcs, subnets, endpoints, links or {}, slots or {}, listed)
+    services = {o.name: o for o in objects if isinstance(o, NetworkService)}
+    listed = [(kind, name) for kind in ("Vpc", "NetworkService") for name in vpcs]
+    listed += [("Subnet", name) for name in subnets]
+    return World(host, vpcs, subnets, endpoints, services, links or {}, slots or {}, frozenset(listed))
 
 
 MEMBERS: dict[int, tuple[str, MemberState]] = {0: ("h0", "active"), 1: ("h1", "active"), 2: ("h2", "joining")}
@@ -134,6 +155,7 @@ def test_a_host_with_an_endpoint_knows_whom_to_ask() -> None:
     local = LocalRow.unpack(image["locals"][EndpointKey(vni=7, addr=mapped("10.0.1.2")).pack()])
     port = PortRow.unpack(image["ports"][PortKey(ifindex=42).pack()])
     assert (local.ifindex, local.slot, local.tag, local.mac) == (42, 9, A.tag, port.mac)
+    assert local.gateway == port.gateway
     assert (port.vni, port.slot, port.gateway, port.tag) == (7, 9, number("10.0.1.1"), A.tag)
 
 
@@ -148,6 +170,15 @@ def test_serving_waits_for_the_list_and_tells_of_a_stale_one() -> None:
     old = desired(dataclasses.replace(full, stale=frozenset({"s1"})))["serving"]
     assert ServingRow.unpack(old[SubnetKey(vni=7, subnet=number("10.0.1.0")).pack()]).stale == 1
     assert ServingRow.unpack(old[SubnetKey(vni=7, subnet=0).pack()]).stale == 0
+
+
+def test_a_member_waits_for_the_services_too() -> None:
+    full = world("h0", vpc(MEMBERS), subnet((0,)), service("10.0.1.2"))
+    whole = SubnetKey(vni=7, subnet=0).pack()
+    for missing in (("Vpc", "blue"), ("NetworkService", "blue")):
+        assert whole not in desired(dataclasses.replace(full, listed=full.listed - {missing}))["serving"]
+        model = Desired(dataclasses.replace(full, listed=full.listed - {missing}))
+        assert [str(change) for change in model.know(full.listed)] == ["put 1 of serving"]
 
 
 def test_an_endpoint_that_is_being_removed_is_no_longer_bounced() -> None:
@@ -165,7 +196,7 @@ def test_endpoint_rows_do_not_depend_on_the_number_of_hosts(count: int) -> None:
 
 def random_event(rng: random.Random, model: Desired) -> list[diff.Change]:
     hosts = [f"h{i}" for i in range(5)]
-    pick = rng.randrange(10)
+    pick = rng.randrange(13)
     which = rng.choice(["blue", "red"])
     vni = {"blue": 7, "red": 8}[which]
     if pick == 0:
@@ -202,8 +233,17 @@ def random_event(rng: random.Random, model: Desired) -> list[diff.Change]:
     if pick == 8:
         # An interface's number belongs to one endpoint at a time.
         return model.link(f"{vni}-{at}", rng.choice([0, vni << 16 | number_ << 8 | int(at.rpartition(".")[2])]))
-    keys = [("Vpc", v) for v in ("blue", "red")] + [("Subnet", f"{v}-{i}") for v in ("blue", "red") for i in range(3)]
-    return model.know([k for k in keys if rng.random() < 0.7], [k[1] for k in keys[2:] if rng.random() < 0.2])
+    if pick in (9, 10):
+        chosen = [f"10.{vni}.{number_}.{i}" for i in rng.sample(range(2, 6), rng.randrange(4))]
+        backends = [ServiceBackend(address=a, state=rng.choice(["ready", "ready", "terminating"])) for a in chosen]
+        # Few names, VIPs and backends: services often share them, and move from one VPC to the other.
+        vip, ports = f"10.0.0.{rng.randrange(2)}", rng.randrange(1, 3)
+        return model.put(service(*backends, name=f"svc-{rng.randrange(4)}", vip=vip, of=which, ports=ports))
+    if pick == 11:
+        return model.gone("NetworkService", f"svc-{rng.randrange(4)}")
+    subnets = [("Subnet", f"{v}-{i}") for v in ("blue", "red") for i in range(3)]
+    keys = [(kind, v) for v in ("blue", "red") for kind in ("Vpc", "NetworkService")] + subnets
+    return model.know([k for k in keys if rng.random() < 0.7], [k[1] for k in subnets if rng.random() < 0.2])
 
 
 @pytest.mark.parametrize("seed", range(40))
