@@ -18,6 +18,7 @@ setup: ## make this machine and clone ready (needs root; first run: minutes, the
 
 up: setup ## bring the stack up, or repair it
 	@tools/setup/stack.sh up "$(STACK)"
+	@tools/setup/stack.sh summary "$(STACK)"
 
 preview: setup ## show what `make up` would do
 	@tools/setup/stack.sh preview "$(STACK)"
@@ -58,8 +59,8 @@ bpf: ## compile the BPF programs
 bench: setup ## measure; figures go to stdout
 	@$(PYTHON) -m node_agent.bench $(ARGS)
 
-soak: setup ## the long tests
-	@tools/setup/run $(PYTHON) -m pytest -m soak
+soak: setup ## the long tests (MIZAR_SOAK_ROUNDS=N for fewer rounds)
+	@tools/setup/run $(PYTHON) -m pytest -s -m soak
 
-clean-host: setup ## remove what a stack left whose state is lost: make clean-host [ID=stack-id]
+clean-host: setup ## list what stacks left on this machine, or remove it: make clean-host [ID=stack-id]
 	@$(PYTHON) -m node_agent.emulation.cleanup $(ID)

@@ -9,7 +9,7 @@ or whose upper half fills up, makes them give way.)
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from ipaddress import IPv4Address, IPv4Network
 
 HOST_OFFSET = 10  # host-1 has the underlay's address 11: room below for a gateway and for what a person attaches
@@ -25,35 +25,17 @@ def host_address(underlay: IPv4Network, number: int) -> IPv4Address:
     return underlay[HOST_OFFSET + number]
 
 
-def gateway(subnet: IPv4Network) -> IPv4Address:
-    """The first usable address; it answers ping as the subnet's gateway."""
-    return subnet[1]
-
-
-def room(subnet: IPv4Network) -> int:
-    """How many endpoints fit: all addresses but network, gateway and last."""
-    return max(0, subnet.num_addresses - 3)
-
-
-def is_reserved(subnet: IPv4Network, address: IPv4Address) -> bool:
-    return address in (subnet[0], subnet[1], subnet[-1])
-
-
-def generated(subnet: IPv4Network, number: int) -> IPv4Address:
-    """Address of the subnet's generated endpoint with this number (from 1)."""
-    return subnet[1 + number]
-
-
-def automatic(subnet: IPv4Network, name: str, taken: Collection[IPv4Address]) -> IPv4Address:
-    """A free address for a named endpoint: its own place in the upper half, or the next free one from there.
+def automatic(places: Sequence[str], name: str, taken: Collection[str]) -> str:
+    """A free address for a named endpoint, of a subnet's usable ones: its own place in the upper half, or the next
+    free one from there.
 
     Raises ValueError when every address is taken.
     """
-    count = room(subnet)
+    count = len(places)
     lower = count // 2
     start = lower + zlib.crc32(name.encode()) % max(1, count - lower)
     for step in range(count):
-        address = subnet[2 + (start + step) % count]
+        address = places[(start + step) % count]
         if address not in taken:
             return address
-    raise ValueError(f"choose address in {subnet}: all {count} are taken")
+    raise ValueError(f"choose address: all {count} are taken")

@@ -53,7 +53,20 @@ def collect(plan: Plan, machines: Machines, networks: Networks, verdict: Verdict
             }
             for one in plan.endpoints
         ],
-        "services": [],
+        "services": [
+            {
+                "name": one.name,
+                "vpc": one.vpc,
+                "vip": one.vip,
+                "affinity": one.affinity,
+                "ports": [
+                    {"name": port.name, "protocol": port.protocol, "port": port.port, "targetPort": port.target_port}
+                    for port in one.ports
+                ],
+                "backends": [backend.name for backend in one.backends],
+            }
+            for one in plan.services
+        ],
         "health": {
             "healthy": verdict.healthy,
             "pairs": verdict.pairs,

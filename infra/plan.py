@@ -7,15 +7,14 @@ endpoint that names no host goes round robin, so it may move when hosts are adde
 
 from __future__ import annotations
 
-import hashlib
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
-from pathlib import Path
 
 from infra import addressing, rules
-from infra.settings import EndpointSettings, Settings, VpcSettings
+from infra.wanted import EndpointSettings, ServiceSettings, Settings, VpcSettings
+from node_agent.model.addresses import Usable, gateway
 from node_agent.model.config import UplinkMode
+from node_agent.model.objects import Affinity, ServicePort
 from node_agent.model.places import StackPlaces
 
 
@@ -56,6 +55,24 @@ class EndpointPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BackendPlan:
+    """An endpoint behind a service."""
+
+    name: str
+    address: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServicePlan:
+    name: str
+    vpc: str
+    vip: str
+    affinity: Affinity
+    ports: tuple[ServicePort, ...]
+    backends: tuple[BackendPlan, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """One stack, whole. MTUs in bytes."""
 
@@ -69,17 +86,11 @@ class Plan:
     vpcs: tuple[VpcPlan, ...]
     subnets: tuple[SubnetPlan, ...]
     endpoints: tuple[EndpointPlan, ...]
+    services: tuple[ServicePlan, ...]
 
     @property
     def places(self) -> StackPlaces:
         return StackPlaces(self.stack_id)
-
-
-def stack_id(stack: str, root: Path) -> str:
-    """The id that every machine-global name of the stack carries: readable, and different for two clones."""
-    digest = hashlib.sha256(f"{root.resolve()}\0{stack}".encode()).hexdigest()[:6]
-    word = re.sub(r"[^a-z0-9]+", "-", stack.lower()).strip("-")[:33].rstrip("-") or "stack"
-    return f"{word}-{digest}"
 
 
 def make(settings: Settings, identity: str) -> Plan:
@@ -108,13 +119,12 @@ def make(settings: Settings, identity: str) -> Plan:
             for vpc in settings.vpcs
         ),
         subnets=tuple(
-            SubnetPlan(
-                name=subnet.name, vpc=vpc.name, cidr=str(subnet.cidr), gateway=str(addressing.gateway(subnet.cidr))
-            )
+            SubnetPlan(name=subnet.name, vpc=vpc.name, cidr=str(subnet.cidr), gateway=gateway(str(subnet.cidr)))
             for vpc in settings.vpcs
             for subnet in vpc.subnets
         ),
         endpoints=tuple(endpoints),
+        services=tuple(_service(vpc, service, endpoints) for vpc in settings.vpcs for service in vpc.services),
     )
 
 
@@ -122,23 +132,38 @@ def _endpoints(settings: Settings, vpc: VpcSettings, hosts: tuple[str, ...], pla
     found = []
     for subnet in vpc.subnets:
 
-        def entry(name: str, address: IPv4Address, host: str, subnet_name: str = subnet.name) -> EndpointPlan:
+        def entry(name: str, address: str, host: str, subnet_name: str = subnet.name) -> EndpointPlan:
             return EndpointPlan(
-                name=name, vpc=vpc.name, subnet=subnet_name, address=str(address), host=host, netns=places.netns(name)
+                name=name, vpc=vpc.name, subnet=subnet_name, address=address, host=host, netns=places.netns(name)
             )
 
-        taken: set[IPv4Address] = set()
+        room = Usable(str(subnet.cidr))
+        taken: set[str] = set()
         for number, name in enumerate(rules.generated_names(subnet, settings.hosts), start=1):
-            address = addressing.generated(subnet.cidr, number)
+            address = room[number - 1]
             taken.add(address)
             found.append(entry(name, address, hosts[(number - 1) // subnet.per_host]))
         named = [endpoint for endpoint in settings.endpoints if endpoint.subnet == subnet.name]
-        taken.update(endpoint.address for endpoint in named if endpoint.address is not None)
+        taken.update(str(endpoint.address) for endpoint in named if endpoint.address is not None)
         for endpoint in named:
-            address = endpoint.address or addressing.automatic(subnet.cidr, endpoint.name, taken)
+            address = str(endpoint.address or addressing.automatic(room, endpoint.name, taken))
             taken.add(address)
             found.append(entry(endpoint.name, address, endpoint.host or _spread(settings, endpoint, hosts)))
     return found
+
+
+def _service(vpc: VpcSettings, service: ServiceSettings, endpoints: Sequence[EndpointPlan]) -> ServicePlan:
+    """Backends in the order of the endpoints."""
+    assert service.vip is not None, "checked settings have one"
+    behind = [one for one in endpoints if one.name in service.backends or service.subnet == one.subnet]
+    return ServicePlan(
+        name=service.name,
+        vpc=vpc.name,
+        vip=str(service.vip),
+        affinity=service.affinity,
+        ports=service.ports,
+        backends=tuple(BackendPlan(name=one.name, address=one.address) for one in behind),
+    )
 
 
 def _spread(settings: Settings, endpoint: EndpointSettings, hosts: tuple[str, ...]) -> str:

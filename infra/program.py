@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,18 @@ from infra import outputs, plan, settings
 from infra.plan import Plan
 from infra.targets.base import Target
 from infra.targets.local import Local
-from node_agent.model.errors import Invalid
+from node_agent.model.places import stack_id
 
 
 def deploy() -> None:
     """Register everything. Wrong settings end the run with all their mistakes before anything is registered."""
     root = Path(pulumi.get_root_directory())
-    try:
-        wanted = settings.read()
-        target: Target = Local(root, wanted)
-        if problems := target.problems(wanted):
-            raise Invalid(problems)
-    except Invalid as error:
-        raise pulumi.RunError(_told(error)) from None
-    intent = plan.make(wanted, plan.stack_id(pulumi.get_stack(), root))
+    wanted, mistakes = settings.read()
+    target: Target = Local(root, wanted)
+    mistakes.extend(target.problems(wanted))
+    if mistakes.found:
+        raise pulumi.RunError(_told(mistakes.found))
+    intent = plan.make(wanted, stack_id(pulumi.get_stack(), root))
     preview = pulumi.runtime.is_dry_run()
     values = build(target, intent, preview=preview)
     outputs.export(values)
@@ -38,7 +36,8 @@ def build(target: Target, intent: Plan, *, preview: bool) -> dict[str, Any]:
     machines = target.machines(intent)
     networks = target.networks(intent, machines)
     attached = target.endpoints(intent, machines, networks)
-    verdict = target.health(intent, machines, attached, preview=preview)
+    served = target.services(intent, machines, networks, attached)
+    verdict = target.health(intent, machines, attached, served, preview=preview)
     return outputs.collect(intent, machines, networks, verdict)
 
 
@@ -50,7 +49,7 @@ def _summary(intent: Plan, health: Mapping[str, Any]) -> str:
     )
 
 
-def _told(error: Invalid) -> str:
-    count = len(error.mistakes)
+def _told(mistakes: Sequence[str]) -> str:
+    count = len(mistakes)
     head = f"{count} mistake{'s' if count > 1 else ''} in the settings of stack {pulumi.get_stack()}; nothing was made:"
-    return "\n".join([head, *(f"  {mistake}" for mistake in error.mistakes)])
+    return "\n".join([head, *(f"  {mistake}" for mistake in mistakes)])

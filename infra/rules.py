@@ -1,4 +1,4 @@
-"""Rules that join several settings: overlaps, references, room. Called by `infra.settings.parse`, once.
+"""Rules that join several settings: overlaps, references, room. Called by `infra.settings.examine`, once.
 
 What could not be read at all (NOWHERE, an empty name) has its mistake already and is left out of every rule here.
 """
@@ -7,20 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
-from typing import TYPE_CHECKING
+from ipaddress import IPv4Network
 
 from infra import addressing
 from infra.schema import Mistakes
+from infra.wanted import NOWHERE, EndpointSettings, Settings, SubnetSettings, VpcSettings
+from node_agent.model.addresses import Usable, claim_mistakes, special_mistakes
 
-if TYPE_CHECKING:
-    from infra.settings import EndpointSettings, Settings, SubnetSettings, VpcSettings
-
-# Stands for a prefix that could not be read.
-NOWHERE = IPv4Network("0.0.0.0/32")
-# Address space that is no tenant's and no underlay's: this network, loopback, link-local (pods reach their gateway by
-# it), multicast and above.
-SPECIAL = tuple(IPv4Network(text) for text in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"))
 # Names of namespaces that a stack has anyway.
 FABRIC = "fabric"
 HOST_PREFIX = "host"
@@ -68,9 +61,8 @@ def _underlay(settings: Settings, mistakes: Mistakes) -> None:
 
 
 def _not_special(field: str, network: IPv4Network, mistakes: Mistakes) -> None:
-    for special in SPECIAL:
-        if network != NOWHERE and network.overlaps(special):
-            mistakes.add(field, network, f"must not overlap {special}, which is set aside")
+    if network != NOWHERE:
+        mistakes.extend(special_mistakes(field, str(network)))
 
 
 def _vpcs(settings: Settings, mistakes: Mistakes) -> None:
@@ -115,10 +107,12 @@ def _endpoints(settings: Settings, placed: list[Placed], mistakes: Mistakes) -> 
         for name in generated_names(one.subnet, settings.hosts)
     }
     addresses = {
-        (one.subnet.name, addressing.generated(one.subnet.cidr, number)): name
+        (one.subnet.name, address): name
         for one in placed
         if _generated_fit(settings, one.subnet)
-        for number, name in enumerate(generated_names(one.subnet, settings.hosts), start=1)
+        for name, address in zip(
+            generated_names(one.subnet, settings.hosts), Usable(str(one.subnet.cidr)), strict=False
+        )
     }
     for i, endpoint in enumerate(settings.endpoints):
         field = f"endpoints[{i}]"
@@ -131,28 +125,26 @@ def _endpoints(settings: Settings, placed: list[Placed], mistakes: Mistakes) -> 
             known = ", ".join(sorted(subnets)) or "none"
             mistakes.add(f"{field}.subnet", endpoint.subnet, f"unknown subnet; known are {known}")
         elif endpoint.subnet and endpoint.address is not None:
-            _fixed(field, endpoint, endpoint.address, subnets[endpoint.subnet], addresses, mistakes)
+            _fixed(field, endpoint, str(endpoint.address), subnets[endpoint.subnet], addresses, mistakes)
 
 
 def _fixed(
     field: str,
     endpoint: EndpointSettings,
-    address: IPv4Address,
+    address: str,
     subnet: SubnetSettings,
-    holders: dict[tuple[str, IPv4Address], str],
+    holders: dict[tuple[str, str], str],
     mistakes: Mistakes,
 ) -> None:
     field = f"{field}.address"
     if subnet.cidr == NOWHERE:
         return
-    if address not in subnet.cidr:
-        mistakes.add(field, address, f"must lie inside its subnet {subnet.name} ({subnet.cidr})")
-    elif addressing.is_reserved(subnet.cidr, address):
-        mistakes.add(field, address, "network, gateway and last address of a subnet are reserved")
-    else:
-        holder = holders.setdefault((subnet.name, address), endpoint.name)
-        if holder != endpoint.name:
-            mistakes.add(field, address, f"is the address of endpoint {holder}")
+    if wrong := claim_mistakes(field, address, str(subnet.cidr)):
+        mistakes.extend(wrong)
+        return
+    holder = holders.setdefault((subnet.name, address), endpoint.name)
+    if holder != endpoint.name:
+        mistakes.add(field, address, f"is the address of endpoint {holder}")
 
 
 def _room(settings: Settings, placed: list[Placed], mistakes: Mistakes) -> None:
@@ -161,13 +153,13 @@ def _room(settings: Settings, placed: list[Placed], mistakes: Mistakes) -> None:
         if subnet.cidr == NOWHERE:
             continue
         wanted = settings.hosts * subnet.per_host + sum(1 for e in settings.endpoints if e.subnet == subnet.name)
-        room = addressing.room(subnet.cidr)
+        room = len(Usable(str(subnet.cidr)))
         if wanted > room:
             mistakes.add(f"{one.field}.cidr", subnet.cidr, f"has room for {room} endpoints, {wanted} are wanted")
 
 
 def _generated_fit(settings: Settings, subnet: SubnetSettings) -> bool:
-    return subnet.cidr != NOWHERE and settings.hosts * subnet.per_host <= addressing.room(subnet.cidr)
+    return subnet.cidr != NOWHERE and settings.hosts * subnet.per_host <= len(Usable(str(subnet.cidr)))
 
 
 def _unique(field: str, name: str, seen: dict[str, str], mistakes: Mistakes) -> None:

@@ -7,14 +7,18 @@ the stack's file: `vpcs[0].subnets[1].cidr`.
 from __future__ import annotations
 
 import ipaddress
-import json
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
-NAME_LENGTH = 40
-NAME_RULE = f"a name is 1 to {NAME_LENGTH} of a-z, 0-9 and '-', begins with a letter and does not end with '-'"
+from node_agent.model.addresses import (
+    ADDRESS_RULE,
+    NAME_RULE,
+    address_mistakes,
+    is_name,
+    prefix_mistakes,
+    prefix_rule,
+    told,
+)
 
 
 class Mistakes:
@@ -25,16 +29,11 @@ class Mistakes:
 
     def add(self, field: str, value: object, rule: str) -> None:
         """One sentence more; a mistake that is known already is not repeated."""
-        sentence = f"{field}: {shown(value)}: {rule}"
-        if sentence not in self.found:
-            self.found.append(sentence)
+        self.extend([told(field, value, rule)])
 
-
-def shown(value: object) -> str:
-    """A value as a person wrote it, cut to a readable length."""
-    plain = value if value is None or isinstance(value, bool | int | float | list | dict) else str(value)
-    text = plain if isinstance(plain, str) and plain else json.dumps(plain, default=str)
-    return text if len(text) <= 60 else text[:57] + "..."
+    def extend(self, sentences: Iterable[str]) -> None:
+        """As `add`, of sentences that another has made."""
+        self.found += [sentence for sentence in sentences if sentence not in self.found]
 
 
 class Section:
@@ -53,13 +52,10 @@ class Section:
     def field(self, key: str) -> str:
         return f"{self.path}.{key}" if self.path else key
 
-    def has(self, key: str) -> bool:
-        return self._raw.get(key) is not None
-
-    def integer(self, key: str, default: int, low: int, high: int) -> int:
+    def integer(self, key: str, default: int, low: int, high: int, *, required: bool = False) -> int:
         """A whole number from `low` to `high`; `default` when absent or wrong."""
         value = self._take(key)
-        if value is None:
+        if value is None and not required:
             return default
         if isinstance(value, float) and value.is_integer():
             value = int(value)  # the engine carries every number as a float
@@ -96,36 +92,26 @@ class Section:
 
     def network(self, key: str, default: str | None, shortest: int, longest: int) -> ipaddress.IPv4Network | None:
         """An IPv4 prefix without host bits, from /`shortest` to /`longest`; None when missing or wrong."""
-        rule = f"must be an IPv4 prefix without host bits from /{shortest} to /{longest}, like 10.10.0.0/16"
         value = self._take(key)
         if value is None:
             value = default
         if value is None:
-            self.mistakes.add(self.field(key), value, f"is missing; {rule}")
+            self.mistakes.add(self.field(key), value, f"is missing; {prefix_rule(shortest, longest)}")
             return None
-        try:
-            if not isinstance(value, str) or "/" not in value:
-                raise ValueError(value)
-            network = ipaddress.IPv4Network(value)
-        except ValueError:
-            self.mistakes.add(self.field(key), value, rule)
-            return None
-        if not shortest <= network.prefixlen <= longest:
-            self.mistakes.add(self.field(key), value, rule)
-            return None
-        return network
+        mistakes = prefix_mistakes(self.field(key), value, shortest, longest)
+        self.mistakes.extend(mistakes)
+        return None if mistakes else ipaddress.IPv4Network(value)
 
-    def address(self, key: str) -> ipaddress.IPv4Address | None:
+    def address(self, key: str, *, required: bool = False) -> ipaddress.IPv4Address | None:
+        """An IPv4 address; None when absent or wrong."""
         value = self._take(key)
         if value is None:
+            if required:
+                self.mistakes.add(self.field(key), value, f"is missing; {ADDRESS_RULE}")
             return None
-        try:
-            if not isinstance(value, str):
-                raise ValueError(value)
-            return ipaddress.IPv4Address(value)
-        except ValueError:
-            self.mistakes.add(self.field(key), value, "must be an IPv4 address, like 10.10.1.20")
-            return None
+        mistakes = address_mistakes(self.field(key), value)
+        self.mistakes.extend(mistakes)
+        return None if mistakes else ipaddress.IPv4Address(value)
 
     def sections(self, key: str) -> list[Section]:
         """The mappings of a list; [] when absent or wrong."""
@@ -136,6 +122,22 @@ class Section:
             self.mistakes.add(self.field(key), value, "must be a list")
             return []
         return [Section(f"{self.field(key)}[{index}]", item, self.mistakes) for index, item in enumerate(value)]
+
+    def references(self, key: str, rule: str) -> list[str]:
+        """The names of a list; those that are none are left out. `rule`: for what is no list."""
+        value = self._take(key)
+        if not isinstance(value, list):
+            self.mistakes.add(self.field(key), value, rule)
+            return []
+        for index, item in enumerate(value):
+            if not is_name(item):
+                self.mistakes.add(f"{self.field(key)}[{index}]", item, NAME_RULE)
+        return [item for item in value if is_name(item)]
+
+    def section(self, key: str) -> Section | None:
+        """The mapping at this key; None when something else, or nothing, is there."""
+        value = self._take(key)
+        return Section(self.field(key), value, self.mistakes) if isinstance(value, Mapping) else None
 
     def finish(self) -> None:
         """Report the keys that nobody read."""
@@ -154,7 +156,7 @@ class Section:
         if value is None:
             self.mistakes.add(self.field(key), value, f"is missing; {NAME_RULE}")
             return ""
-        if not isinstance(value, str) or len(value) > NAME_LENGTH or not NAME.fullmatch(value):
+        if not is_name(value):
             self.mistakes.add(self.field(key), value, NAME_RULE)
             return ""
-        return value
+        return str(value)

@@ -1,87 +1,63 @@
 """What the user asked for: the typed, checked form of the stack's configuration. The only reader of Pulumi's config.
 
-    Pulumi.yaml, stacks/Pulumi.<stack>.yaml --read--> mapping --parse--> Settings
+    Pulumi.yaml, stacks/Pulumi.<stack>.yaml --read--> mapping --examine--> Settings
 
-`parse` is pure and raises Invalid with every mistake at once; rules that join several keys live in `infra.rules`. To
-add a setting: a field here with its default, the same key in Pulumi.yaml's `config:` block, its use in `infra.plan`.
+`examine` is pure and finds every mistake at once, types included: Pulumi.yaml states none, because the engine ends a
+run at the first value of another type than stated there. Rules that join several keys live in `infra.rules`. To add a
+setting: a field in `infra.wanted` with its default, its reading here, the same key in Pulumi.yaml's `config:` block,
+its use in `infra.plan`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from typing import Any, cast
 
-from infra import rules
+from infra import rules, service_rules
 from infra.schema import Mistakes, Section
-from node_agent.model.addresses import LONGEST_PREFIX, MAX_SET, MIN_SET, MIN_UPLINK_MTU, SHORTEST_PREFIX
+from infra.wanted import NOWHERE, EndpointSettings, ServiceSettings, Settings, SubnetSettings, VpcSettings
+from node_agent.model.addresses import (
+    FIRST_PORT,
+    LAST_PORT,
+    LONGEST_PREFIX,
+    MAX_SET,
+    MAX_UPLINK_MTU,
+    MIN_SET,
+    MIN_UPLINK_MTU,
+    SHORTEST_PREFIX,
+)
 from node_agent.model.config import UplinkMode
-from node_agent.model.errors import Invalid
+from node_agent.model.objects import Affinity, ServicePort, Transport
 
 MODES = ("generic", "native", "tc")
-MTU_MOST = 9000
-UNDERLAY = IPv4Network("198.18.0.0/24")
 # Keys whose values are text already; Pulumi hands over every other one as JSON text.
 TEXTS = ("mode", "underlay", "bpfObjects")
 
-
-@dataclass(frozen=True, kw_only=True)
-class SubnetSettings:
-    """`per_host`: how many endpoints the plan makes in this subnet on every host."""
-
-    name: str
-    cidr: IPv4Network
-    per_host: int = 1
+BACKENDS_RULE = "must be a list of endpoints' names, or {subnet: NAME} for all of a subnet's"
 
 
-@dataclass(frozen=True, kw_only=True)
-class VpcSettings:
-    """`set_size` hosts serve the VPC, `bouncers` of them each subnet."""
-
-    name: str
-    cidr: IPv4Network
-    set_size: int = 3
-    bouncers: int = 2
-    subnets: tuple[SubnetSettings, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class EndpointSettings:
-    """An endpoint that the user named. `host` "" and `address` None leave the choice to the plan."""
-
-    name: str
-    subnet: str
-    host: str = ""
-    address: IPv4Address | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """One stack. MTU in bytes; `bpf_objects`: folder of compiled programs, relative to the project;
-    `flow_entries`: size of one VPC's flow table on one host; `health_seconds`: patience of the health gate."""
-
-    hosts: int = 3
-    underlay: IPv4Network = UNDERLAY
-    mtu: int = 1500
-    mode: UplinkMode = "generic"
-    flow_entries: int = 16384
-    bpf_objects: str = "bpf/build"
-    health_seconds: int = 30
-    vpcs: tuple[VpcSettings, ...] = ()
-    endpoints: tuple[EndpointSettings, ...] = ()
-
-
-def read() -> Settings:
-    """The settings of the stack that Pulumi is running. Raises Invalid."""
+def read() -> tuple[Settings, Mistakes]:
+    """The settings of the stack that Pulumi is running, as `examine` does."""
     from pulumi import get_project
     from pulumi.runtime.config import CONFIG
 
-    prefix = f"{get_project()}:"
-    mine = {key.removeprefix(prefix): value for key, value in CONFIG.get().items() if key.startswith(prefix)}
-    return parse(plain(mine))
+    return examine_all(get_project(), CONFIG.get())
+
+
+def examine_all(project: str, texts: Mapping[str, Any]) -> tuple[Settings, Mistakes]:
+    """As `examine`, of a stack's whole configuration: "namespace:key" -> value as Pulumi hands it over. Other
+    namespaces are those of Pulumi's packages, except where one looks like a slip of the pen."""
+    prefix = f"{project}:"
+    settings, mistakes = examine(plain({k.removeprefix(prefix): v for k, v in texts.items() if k.startswith(prefix)}))
+    for key in sorted(texts):
+        namespace, _, rest = key.partition(":")
+        if namespace != project and difflib.get_close_matches(namespace.lower(), [project]):
+            mistakes.add(key, texts[key], f"unknown namespace {namespace}; ours is {project}, as in {project}:{rest}")
+    return settings, mistakes
 
 
 def plain(texts: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,8 +71,8 @@ def plain(texts: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def parse(raw: Mapping[str, Any]) -> Settings:
-    """Checked settings from plain values. Raises Invalid carrying every mistake."""
+def examine(raw: Mapping[str, Any]) -> tuple[Settings, Mistakes]:
+    """Settings from plain values, and every mistake in them; a wrong value is replaced by its default."""
     mistakes = Mistakes()
     top = Section("", raw, mistakes)
     default = Settings()
@@ -104,7 +80,7 @@ def parse(raw: Mapping[str, Any]) -> Settings:
     settings = Settings(
         hosts=top.integer("hosts", default.hosts, 1, 4096),
         underlay=top.network("underlay", str(default.underlay), 8, 28) or default.underlay,
-        mtu=top.integer("mtu", default.mtu, MIN_UPLINK_MTU, MTU_MOST),
+        mtu=top.integer("mtu", default.mtu, MIN_UPLINK_MTU, MAX_UPLINK_MTU),
         mode=cast(UplinkMode, top.choice("mode", default.mode, MODES)),
         flow_entries=top.integer("flowEntries", default.flow_entries, 256, 4194304),
         bpf_objects=top.text("bpfObjects", default.bpf_objects),
@@ -114,9 +90,8 @@ def parse(raw: Mapping[str, Any]) -> Settings:
     )
     top.finish()
     rules.check(settings, mistakes)
-    if mistakes.found:
-        raise Invalid(mistakes.found)
-    return settings
+    service_rules.check(settings, mistakes)
+    return settings, mistakes
 
 
 def _vpc(section: Section, per_host: int) -> VpcSettings:
@@ -127,6 +102,7 @@ def _vpc(section: Section, per_host: int) -> VpcSettings:
         set_size=set_size,
         bouncers=section.integer("bouncers", min(2, set_size), 1, MAX_SET),
         subnets=tuple(_subnet(inner, per_host) for inner in section.sections("subnets")),
+        services=tuple(_service(inner) for inner in section.sections("services")),
     )
     section.finish()
     return vpc
@@ -140,8 +116,36 @@ def _subnet(section: Section, per_host: int) -> SubnetSettings:
     return subnet
 
 
+def _service(section: Section) -> ServiceSettings:
+    chosen = section.section("backends")
+    service = ServiceSettings(
+        name=section.name(),
+        vip=section.address("vip", required=True),
+        affinity=cast(Affinity, section.choice("affinity", "none", ("none", "client"))),
+        ports=tuple(_port(inner) for inner in section.sections("ports")),
+        backends=() if chosen else tuple(section.references("backends", BACKENDS_RULE)),
+        subnet=chosen.reference("subnet", required=True) if chosen else "",
+    )
+    if chosen:
+        chosen.finish()
+    section.finish()
+    return service
+
+
+def _port(section: Section) -> ServicePort:
+    port = section.integer("port", 0, FIRST_PORT, LAST_PORT, required=True)
+    made = ServicePort(
+        name=section.reference("name"),
+        protocol=cast(Transport, section.choice("protocol", "tcp", ("tcp", "udp"))),
+        port=port,
+        target_port=section.integer("targetPort", port, FIRST_PORT, LAST_PORT),
+    )
+    section.finish()
+    return made
+
+
 def _cidr(section: Section) -> IPv4Network:
-    return section.network("cidr", None, SHORTEST_PREFIX, LONGEST_PREFIX) or rules.NOWHERE
+    return section.network("cidr", None, SHORTEST_PREFIX, LONGEST_PREFIX) or NOWHERE
 
 
 def _endpoint(section: Section) -> EndpointSettings:

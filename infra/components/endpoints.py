@@ -13,10 +13,12 @@ from infra.providers.endpoint import Endpoint, EndpointProps
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointsArgs:
-    """`after`: endpoint name -> what must exist before it: its subnet, and all agents that it may meet."""
+    """`after`: endpoint name -> what must exist before it: its subnet, and all agents that it may meet. `mtu`: the
+    endpoints', in bytes."""
 
     stack: str
     endpoints: tuple[EndpointPlan, ...]
+    mtu: int
     after: Mapping[str, Sequence[Resource]]
 
 
@@ -37,6 +39,7 @@ class Endpoints(ComponentResource):
                     subnet=plan.subnet,
                     address=plan.address,
                     host=plan.host,
+                    mtu=args.mtu,
                 ),
                 ResourceOptions(parent=self, depends_on=list(args.after.get(plan.name, ()))),
             )

@@ -7,17 +7,20 @@ from dataclasses import dataclass
 
 from pulumi import ComponentResource, Resource, ResourceOptions
 
-from infra.plan import EndpointPlan
+from infra.plan import EndpointPlan, ServicePlan
 from infra.providers.health import HealthGate, HealthGateProps
 
 
 @dataclass(frozen=True, kw_only=True)
 class HealthArgs:
-    """`seconds`: patience. `preview`: nothing may be sent. `after`: every endpoint, so that the gate comes last."""
+    """`seconds`: patience. `preview`: nothing may be sent. `after`: every endpoint and service, so that the gate comes
+    last."""
 
     stack: str
     hosts: tuple[str, ...]
     endpoints: tuple[EndpointPlan, ...]
+    services: tuple[ServicePlan, ...]
+    mtu: int
     seconds: int
     preview: bool
     after: Sequence[Resource] = ()
@@ -32,10 +35,29 @@ class Health(ComponentResource):
             {"vpc": one.vpc, "subnet": one.subnet, "name": one.name, "address": one.address, "host": one.host}
             for one in args.endpoints
         )
+        services = tuple(
+            {
+                "vpc": one.vpc,
+                "name": one.name,
+                "vip": one.vip,
+                "ports": [
+                    {"protocol": port.protocol, "port": port.port, "target_port": port.target_port}
+                    for port in one.ports
+                ],
+                "backends": [backend.name for backend in one.backends],
+            }
+            for one in args.services
+        )
         self.gate = HealthGate(
             f"{name}-gate",
             HealthGateProps(
-                stack=args.stack, hosts=args.hosts, endpoints=endpoints, seconds=args.seconds, preview=args.preview
+                stack=args.stack,
+                hosts=args.hosts,
+                endpoints=endpoints,
+                services=services,
+                mtu=args.mtu,
+                seconds=args.seconds,
+                preview=args.preview,
             ),
             ResourceOptions(parent=self, depends_on=list(args.after)),
         )

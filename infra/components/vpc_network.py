@@ -14,11 +14,13 @@ from infra.providers.vpc import Vpc, VpcProps
 
 @dataclass(frozen=True, kw_only=True)
 class VpcNetworkArgs:
-    """`after`: the agents that may serve the VPC: its set is chosen once, over all that are ready."""
+    """`hosts`: names of all of the plan. `after`: the agents that may serve the VPC: its set is chosen once, over all
+    that are ready."""
 
     stack: str
     vpc: VpcPlan
     subnets: tuple[SubnetPlan, ...]
+    hosts: tuple[str, ...]
     after: Sequence[Resource] = ()
 
 
@@ -38,13 +40,14 @@ class VpcNetwork(ComponentResource):
                 cidr=args.vpc.cidr,
                 set_size=args.vpc.set_size,
                 bouncers=args.vpc.bouncers,
+                hosts=args.hosts,
             ),
             ResourceOptions(parent=self, depends_on=list(args.after)),
         )
         self.subnets = {
             plan.name: Subnet(
                 f"{name}-{plan.name}",
-                SubnetProps(stack=args.stack, name=plan.name, vpc=plan.vpc, cidr=plan.cidr),
+                SubnetProps(stack=args.stack, name=plan.name, vpc=plan.vpc, cidr=plan.cidr, hosts=args.hosts),
                 ResourceOptions(parent=self, depends_on=[*args.after, self.vpc]),
             )
             for plan in args.subnets

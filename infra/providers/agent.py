@@ -1,11 +1,13 @@
 """Dynamic resource: the agent of a host, one process under a supervisor in the host's namespace.
 
-Made means ready: its socket answers STATUS. A changed configuration is a restart, which no packet notices.
+Made means ready: its socket answers STATUS with no complaint. To look repairs nothing; an update says REPAIR. A changed
+configuration is a restart, which no packet notices.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import pulumi
 
@@ -51,7 +53,7 @@ class AgentProvider(Provider[AgentProps]):
         complaint = ["it did not answer"]
 
         def ready() -> bool | None:
-            complaint[0] = _complaint(props)
+            complaint[0] = _complaint(props, "REPAIR")
             return True if not complaint[0] and _mode(props) else None
 
         try:
@@ -74,10 +76,10 @@ class Agent(Made, module="local", name="Agent"):
         super().__init__(AgentProvider(), name, props, ("ready", "mode"), opts)
 
 
-def _complaint(props: AgentProps) -> str:
+def _complaint(props: AgentProps, verb: Literal["STATUS", "REPAIR"] = "STATUS") -> str:
     """Why the agent is not ready; "" when it is."""
     try:
-        client.call(StackPlaces(props.stack).host(props.host).socket, Request(verb="STATUS"), ASK_SECONDS)
+        client.call(StackPlaces(props.stack).host(props.host).socket, Request(verb=verb), ASK_SECONDS)
     except MizarError as error:
         return str(error)
     return ""

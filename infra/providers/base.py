@@ -53,6 +53,8 @@ class Provider(ResourceProvider, Generic[P]):
     identity: ClassVar[tuple[str, ...]] = ("stack", "name")
     # Inputs that say nothing about the thing: they never count as a difference.
     silent: ClassVar[tuple[str, ...]] = ()
+    # Inputs that say nothing about the thing and are shown to nobody: about this run only.
+    hidden: ClassVar[tuple[str, ...]] = ()
 
     def observe(self, props: P) -> Outputs | None:
         raise NotImplementedError
@@ -88,7 +90,8 @@ class Provider(ResourceProvider, Generic[P]):
 
     @_told
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
-        keys = [field.name for field in dataclasses.fields(self.props) if field.name not in self.silent]
+        keys = [field.name for field in dataclasses.fields(self.props)]
+        keys = [key for key in keys if key not in (*self.silent, *self.hidden)]
         changed = [key for key in keys if _olds.get(key) != _news.get(key)]
         replaces = [key for key in changed if key in self.identity]
         changes = bool(changed) or self.drift(self._props(_olds), self._props(_news), _olds)
@@ -104,8 +107,9 @@ class Provider(ResourceProvider, Generic[P]):
 
     def _props(self, raw: Mapping[str, Any]) -> P:
         # Numbers come from the engine as floats; a field that an older version did not know has its default.
-        fields = {field.name: field for field in dataclasses.fields(self.props)}
-        plain = {key: _whole(value) for key, value in raw.items() if key in fields}
+        fields = [field.name for field in dataclasses.fields(self.props)]
+        named = {_hiding(key) if key in self.hidden else key: key for key in fields}
+        plain = {named[key]: _whole(value) for key, value in raw.items() if key in named}
         return cast(P, self.props(**plain))
 
     def _id(self, props: P) -> str:
@@ -120,9 +124,15 @@ class Made(Resource):
     ) -> None:
         # The SDK sets an attribute per given property: an output that is no input needs a place here.
         inputs = {
-            key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(props).items()
+            _hiding(key) if key in provider.hidden else key: list(value) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(props).items()
         }
         super().__init__(provider, name, {**inputs, **dict.fromkeys(outputs)}, opts)
+
+
+def _hiding(key: str) -> str:
+    """The engine's displays leave out properties with two underscores in front."""
+    return f"__{key}"
 
 
 def wait(seconds: float, look: Callable[[], T | None], what: Callable[[], str]) -> T:
@@ -135,9 +145,19 @@ def wait(seconds: float, look: Callable[[], T | None], what: Callable[[], str]) 
     return found
 
 
+def prefer(seconds: float, look: Callable[[], T | None], otherwise: T) -> T:
+    """What `look` returns, once it is not None; `otherwise` when that takes too long."""
+    try:
+        return wait(seconds, look, str)
+    except Temporary:
+        return otherwise
+
+
 def _whole(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, list):
         return tuple(_whole(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _whole(item) for key, item in value.items()}
     return value

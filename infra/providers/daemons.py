@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 from pathlib import Path
 
-from node_agent.emulation import processes
+from node_agent.emulation import folders, processes
 from node_agent.emulation.supervisor import write
 from node_agent.model.places import StackPlaces
 
@@ -18,7 +18,7 @@ LOG_LINES = 15
 
 def start(folder: Path, name: str, config: str, *, netns: Path | None = None) -> processes.Observed:
     """`python -m node_agent.<name> --config FOLDER/<name>.json` with this text in it; another text is a restart."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folders.make_private(folder)
     path = folder / f"{name}.json"
     write(str(path), config)
     spec = processes.module(folder, name, f"node_agent.{name}", "--config", str(path), netns=netns)

@@ -1,11 +1,12 @@
 """Dynamic resource: an endpoint, that is a namespace with a workload, attached by the host's agent.
 
 The interface in it is made by the agent on ADD and removed on DEL, exactly as for a pod. Another host is an update in
-place: the namespace and what runs in it stay, its interface is made anew.
+place, and no packet's loss: namespace, address and what runs there stay, the two agents swap the interface.
 """
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import pulumi
@@ -15,6 +16,7 @@ from infra.providers.base import Made, Outputs, Provider
 from node_agent.cni import client
 from node_agent.cni.protocol import Request
 from node_agent.emulation import endpoints
+from node_agent.model.errors import Permanent, Temporary
 from node_agent.model.objects import NetworkEndpoint
 from node_agent.model.places import StackPlaces
 
@@ -24,12 +26,15 @@ DEL_SECONDS = 15.0
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointProps:
+    """`mtu`: of its interface, in bytes; 0: not known."""
+
     stack: str
     name: str
     vpc: str
     subnet: str
     address: str
     host: str
+    mtu: int = 0
 
 
 class EndpointProvider(Provider[EndpointProps]):
@@ -47,7 +52,8 @@ class EndpointProvider(Provider[EndpointProps]):
         return {
             "netns": found.netns,
             "object": claim.name if claim else "",
-            "host": claim.spec.host if claim else "",
+            "host": claim.status.host if claim else "",
+            "mtu": found.mtu,
             "serving": workload is not None and bool(workload.supervisor_pid) and workload.placed,
         }
 
@@ -58,7 +64,7 @@ class EndpointProvider(Provider[EndpointProps]):
         places = StackPlaces(props.stack)
         claim = _claim(props)
         if claim is not None and claim.spec.host != props.host:
-            _detach(props, claim.spec.host)
+            objects.move(props.stack, claim.name, props.host)
         made = endpoints.make(places, props.name)
         reply = client.persist(
             places.host(props.host).socket,
@@ -75,7 +81,15 @@ class EndpointProvider(Provider[EndpointProps]):
             ADD_SECONDS,
         )
         endpoints.start_workload(places, props.name, vpc=props.vpc, address=props.address)
-        return {"netns": made.netns, "object": reply.endpoint, "host": props.host, "serving": True}
+        if props.mtu and reply.mtu != props.mtu:
+            raise Permanent(f"add endpoint {props.name}: its MTU is {reply.mtu} and should be {props.mtu}")
+        return {
+            "netns": made.netns,
+            "object": reply.endpoint,
+            "host": props.host,
+            "mtu": reply.mtu,
+            "serving": True,
+        }
 
     def remove(self, props: EndpointProps) -> None:
         places = StackPlaces(props.stack)
@@ -110,19 +124,20 @@ def _claim(props: EndpointProps) -> NetworkEndpoint | None:
 
 
 def _detach(props: EndpointProps, host: str) -> None:
-    """DEL by the host's agent; where that host has none any more, the claim alone is left to release."""
+    """DEL by the host's agent; where that host has none any more, or one that does not answer, the claim alone is left
+    to release."""
     places = StackPlaces(props.stack)
     if daemons.agent(props.stack, host) is not None:
-        client.persist(
-            places.host(host).socket,
-            Request(
-                verb="DEL",
-                container_id=props.name,
-                interface=endpoints.INTERFACE,
-                netns=str(places.netns_path(props.name)),
-            ),
-            DEL_SECONDS,
+        request = Request(
+            verb="DEL",
+            container_id=props.name,
+            interface=endpoints.INTERFACE,
+            netns=str(places.netns_path(props.name)),
         )
+        # An agent that cannot start must not keep the stack from being destroyed. The namespace takes the interface
+        # along, and once the claim is gone a healthy agent removes its rows by itself.
+        with contextlib.suppress(Temporary):
+            client.persist(places.host(host).socket, request, DEL_SECONDS)
     claim = _claim(props)
     if claim is not None:
         objects.drop(props.stack, NetworkEndpoint, claim.name, force=True)

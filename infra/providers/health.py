@@ -11,40 +11,48 @@ The choice of this way, and its proof, is docs/adr/0004-health-gate.md.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 
 from infra.providers import objects
 from infra.providers.base import Made, Outputs, Provider
 from node_agent.datapath import direct
+from node_agent.datapath.direct import Flow, StackFlows
 from node_agent.health import assess, gate, pairs
+from node_agent.health.answers import WORKLOAD_PORT, Wire
 from node_agent.health.assess import Health
 from node_agent.model.errors import Permanent
-from node_agent.model.objects import NetworkEndpoint, NetworkHost
+from node_agent.model.objects import NetworkHost, Vpc
 from node_agent.model.places import StackPlaces
 
 PROBE_SECONDS = 3.0
 PAUSE = 0.5
-PROTOCOLS = (direct.ICMP, direct.TCP, direct.UDP)
+PROTOCOLS: Mapping[Wire, int] = {"icmp": direct.ICMP, "tcp": direct.TCP, "udp": direct.UDP}
 
 
 @dataclass(frozen=True, kw_only=True)
 class HealthGateProps:
-    """`endpoints`: mappings with vpc, subnet, name, address, host. `seconds`: patience before the gate fails."""
+    """`endpoints`: mappings with vpc, subnet, name, address, host; `services`: with vpc, name, vip, ports (protocol,
+    port, target_port) and names of backends. `mtu`: the endpoints', in bytes. `seconds`: patience before the gate
+    fails."""
 
     stack: str
     hosts: tuple[str, ...]
     endpoints: tuple[Mapping[str, str], ...]
     seconds: int
+    services: tuple[Mapping[str, Any], ...] = ()
+    mtu: int = 0
     preview: bool = False
 
 
 class HealthGateProvider(Provider[HealthGateProps]):
     props = HealthGateProps
     identity = ("stack",)
-    silent = ("seconds", "preview")
+    silent = ("seconds",)
+    hidden = ("preview",)
 
     def observe(self, props: HealthGateProps) -> Outputs | None:
         return _outputs(_examine(props))
@@ -89,8 +97,23 @@ def _examine(props: HealthGateProps) -> Health:
         )
         for one in props.endpoints
     ]
-    return gate.examine(
-        endpoints, hosts=props.hosts, timeout=PROBE_SECONDS, direct=_direct(places), host_problems=_host_problems(props)
+    with StackFlows(places) as flows:
+        return gate.examine(
+            endpoints,
+            services=[_service(one) for one in props.services],
+            hosts=props.hosts,
+            timeout=PROBE_SECONDS,
+            mtu=props.mtu,
+            direct=_direct(flows, endpoints, places.id),
+            host_problems=_host_problems(props),
+        )
+
+
+def _service(raw: Mapping[str, Any]) -> pairs.Service:
+    """Behind other ports than the workload's nobody is known to answer: these are not probed."""
+    ports = ((port["protocol"], port["port"]) for port in raw["ports"] if port["target_port"] == WORKLOAD_PORT)
+    return pairs.Service(
+        vpc=raw["vpc"], name=raw["name"], address=raw["vip"], ports=tuple(ports), backends=tuple(raw["backends"])
     )
 
 
@@ -107,19 +130,30 @@ def _host_problems(props: HealthGateProps) -> list[tuple[str, str]]:
     return found
 
 
-def _direct(places: StackPlaces) -> gate.Direct:
-    """The question whether two endpoints' traffic goes straight from host to host, asked of the pinned flow tables.
+def _direct(flows: StackFlows, endpoints: Iterable[pairs.Endpoint], stack: str) -> gate.Direct:
+    """The question whether a probe's own flow goes straight from host to host, asked of the pinned tables of the host
+    that it began on. Where it should go is the plan's word, and no agent's."""
+    hosts = {host.name: host.spec.address for host in objects.listed(stack, NetworkHost)}
+    vnis = {vpc.name: vpc.status.vni for vpc in objects.listed(stack, Vpc)}
+    named = {(one.vpc, one.name): one for one in endpoints}
 
-    The probes have just sent all three protocols, so an entry for each must be there and name the target's host.
-    """
-    known = {(one.spec.vpc, one.spec.address): one for one in objects.listed(places.id, NetworkEndpoint)}
-
-    def asked(source: pairs.Endpoint, target: pairs.Endpoint) -> str | None:
-        ends = [known.get((end.vpc, end.address)) for end in (source, target)]
-        if ends[0] is None or ends[1] is None:
-            return "the store has no object for one of its ends"
-        reasons = (direct.direct_path(places, ends[0], ends[1], proto) for proto in PROTOCOLS)
-        return next((reason for reason in reasons if reason), None)
+    def asked(probed: gate.Probed) -> str | None:
+        source, target = probed.pair.source, probed.pair.target
+        echo = probed.protocol == "icmp"
+        flow = Flow(
+            vni=vnis.get(source.vpc, 0),
+            proto=PROTOCOLS[probed.protocol],
+            src=source.address,
+            dst=target.address,
+            sport=probed.answer.port,
+            dport=probed.answer.port if echo else probed.port,
+        )
+        if isinstance(target, pairs.Endpoint):
+            return flows.direct(source.host, flow, hosts.get(target.host, ""))
+        backend = named.get((target.vpc, (probed.answer.identity or {}).get("name", "")))
+        if backend is None:
+            return "its backend did not say who it is"
+        return flows.translated(source.host, flow, backend.address, hosts.get(backend.host, ""))
 
     return asked
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from infra.providers.base import wait
 from node_agent.model.errors import AlreadyExists, NotFound, Permanent, Temporary
-from node_agent.model.objects import NetworkEndpoint, NetworkService, Object, Subnet
+from node_agent.model.objects import NetworkEndpoint, NetworkHost, NetworkService, Object, Subnet, Vpc
 from node_agent.model.places import StackPlaces
 from node_agent.model.users import guarded, users_of
 from node_agent.store.base import Store, Where
@@ -71,15 +72,37 @@ def put(store: Store, cls: type[T], name: str, spec: Any) -> T:
     return made
 
 
+def move(stack: str, name: str, host: str) -> None:
+    """The endpoint of this object is wanted on another host, whose agent takes it over at its ADD."""
+    with opened(stack) as store:
+        held = store.get(NetworkEndpoint, name)
+        store.put_spec(
+            NetworkEndpoint, name, replace(held.spec, host=host), resource_version=held.meta.resource_version
+        )
+
+
+def drain(store: Store, staying: Collection[str]) -> None:
+    """Ask every host but those staying to hand over its places in VPC sets. A host that comes back into the plan is
+    asked no more, by its own resource, which writes its whole spec."""
+    for host in store.list(NetworkHost):
+        if host.name not in staying and not host.spec.drain:
+            with contextlib.suppress(NotFound):
+                store.put_spec(NetworkHost, host.name, replace(host.spec, drain=True))
+
+
 def drop(stack: str, cls: type[T], name: str, *, force: bool = False) -> None:
     """Delete the object and wait until it is gone; absent is success.
 
     `force` lifts the finalizers of those who cannot do it themselves any more: the agent of a host that is gone, a
-    controller that does not run. Raises Permanent naming those who still use it.
+    controller that does not run. Raises Permanent naming those who still use it; a VPC or subnet in use is left as it
+    is. (Who begins to use it in that moment is held by its finalizer, and named after GONE_SECONDS.)
     """
     if not present(stack):
         return
     with opened(stack) as store:
+        users = _users(store, cls, name) if cls in (Vpc, Subnet) else ()
+        if users:
+            raise Permanent(f"delete {cls.kind} {name}: in use by {', '.join(users)}")
         store.delete(cls, name)
 
         def gone() -> bool | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pulumi
 
 from infra.providers.base import Made, Outputs, Provider
+from node_agent.emulation import folders
 from node_agent.model.errors import Permanent
 from node_agent.model.places import StackPlaces
 
@@ -78,10 +79,11 @@ def digest_of(folder: Path) -> str:
 
 def _copy(source: Path, folder: Path, digest: str) -> None:
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    aside.mkdir(mode=0o700, parents=True)
+    folders.make_private(aside)
     try:
         for path in source.glob(PATTERN):
             shutil.copyfile(path, aside / path.name)
+            (aside / path.name).chmod(0o600)
         if digest_of(aside) != digest:
             raise Permanent(f"copy programs from {source}: they changed since this run began; run `up` again")
         shutil.rmtree(folder, ignore_errors=True)

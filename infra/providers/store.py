@@ -10,6 +10,7 @@ from infra.providers import objects
 from infra.providers.base import Made, Outputs, Provider
 from node_agent.model.places import StackPlaces
 from node_agent.store.open import open_store
+from node_agent.store.sqlite_file import store_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +30,8 @@ class StoreProvider(Provider[StoreProps]):
         return _outputs(props)
 
     def remove(self, props: StoreProps) -> None:
-        path = StackPlaces(props.stack).store
-        # The journal files first: without the file itself they would be taken for those of the next one.
-        for leftover in (*sorted(path.parent.glob(f"{path.name}?*")), path):
-            leftover.unlink(missing_ok=True)
+        for file in store_files(StackPlaces(props.stack).store):
+            file.unlink(missing_ok=True)
 
 
 class Store(Made, module="local", name="Store"):

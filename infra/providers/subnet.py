@@ -1,20 +1,27 @@
-"""Dynamic resource: a subnet in the store. Made means bounced: the controller has chosen who knows its endpoints."""
+"""Dynamic resource: a subnet in the store. Made means bounced: the controller has chosen who knows its endpoints.
+
+`hosts` as for a VPC: none but those of the plan may be among its bouncers.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import pulumi
 
 from infra.providers import daemons, objects
-from infra.providers.base import Made, Outputs, Provider, wait
+from infra.providers.base import Made, Outputs, Provider, prefer, wait
 from infra.providers.endpoint import EndpointProvider, of
+from node_agent.emulation import endpoints
 from node_agent.model.errors import NotFound
-from node_agent.model.objects import NetworkEndpoint, SubnetSpec, Vpc
+from node_agent.model.objects import ALL_BOUNCE, NetworkEndpoint, SetMember, SubnetSpec, Vpc
 from node_agent.model.objects import Subnet as SubnetObject
+from node_agent.model.places import StackPlaces
 from node_agent.store.base import Store
 
 BOUNCED_SECONDS = 30.0
+FULL_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +30,7 @@ class SubnetProps:
     name: str
     vpc: str
     cidr: str
+    hosts: tuple[str, ...] = ()
 
 
 class SubnetProvider(Provider[SubnetProps]):
@@ -33,32 +41,34 @@ class SubnetProvider(Provider[SubnetProps]):
         if found is None or found.meta.deleting:
             return None
         with objects.opened(props.stack) as store:
-            return _outputs(store, found)
+            return _outputs(store, found, props)
 
     def sound(self, observed: Outputs) -> bool:
-        return bool(observed["bouncers"])
+        return bool(observed["bouncers"]) and not observed["departing"]
 
     def ensure(self, props: SubnetProps, had: SubnetProps | None) -> Outputs:
         with objects.opened(props.stack) as store:
             objects.put(store, SubnetObject, props.name, SubnetSpec(vpc=props.vpc, cidr=props.cidr))
             made = wait(
                 BOUNCED_SECONDS,
-                lambda: _bounced(store, props.name),
+                lambda: _bounced(store, props),
                 lambda: (
-                    f"make subnet {props.name}: the controller chose no bouncers within {BOUNCED_SECONDS:g} s; "
-                    "see `mizar logs controller`"
+                    f"make subnet {props.name}: the controller chose no bouncers that stay within "
+                    f"{BOUNCED_SECONDS:g} s; see `mizar logs controller`"
                 ),
             )
-            return _outputs(store, made)
+            return _outputs(store, prefer(FULL_SECONDS, lambda: _bounced(store, props, full=True), made), props)
 
     def remove(self, props: SubnetProps) -> None:
         found = objects.find(props.stack, SubnetObject, props.name)
         # A subnet that moved to another VPC under its old name belongs to that VPC's resource now.
         if found is None or found.spec.vpc != props.vpc:
             return
-        # Endpoints that Pulumi knew are gone by now: what is left was being made by a run that was killed.
+        # Endpoints that Pulumi knew are gone by now: what is left in a namespace of ours was being made by a run that
+        # was killed; any other is somebody's who asked an agent for it, and uses the subnet.
         for left in objects.listed(props.stack, NetworkEndpoint, {"spec.subnet": props.name}):
-            EndpointProvider().remove(of(props.stack, left))
+            if endpoints.inspect(StackPlaces(props.stack), left.spec.container_id):
+                EndpointProvider().remove(of(props.stack, left))
         force = daemons.controller(props.stack) is None
         objects.drop(props.stack, SubnetObject, props.name, force=force)
 
@@ -69,21 +79,42 @@ class Subnet(Made, module="local", name="Subnet"):
     bouncers: pulumi.Output[list[str]]
 
     def __init__(self, name: str, props: SubnetProps, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__(SubnetProvider(), name, props, ("bouncers",), opts)
+        super().__init__(SubnetProvider(), name, props, ("bouncers", "departing"), opts)
 
 
-def _bounced(store: Store, name: str) -> SubnetObject | None:
-    found = store.get(SubnetObject, name)
-    return found if found.status.bouncers and found.status.observed_generation == found.meta.generation else None
+def _bounced(store: Store, props: SubnetProps, *, full: bool = False) -> SubnetObject | None:
+    """The subnet once it is bounced by hosts of the plan; `full`: by as many as its VPC's set now gives it."""
+    found, members, enough = store.get(SubnetObject, props.name), _members(store, props.vpc), 1
+    if full:
+        enough = len(members) if len(members) <= ALL_BOUNCE else store.get(Vpc, props.vpc).spec.bouncers
+    hosts = _hosts(found.status.bouncers, members)
+    seen = found.status.observed_generation == found.meta.generation
+    settled = seen and len(hosts) >= enough and not _departing(hosts, props)
+    return found if settled else None
 
 
-def _outputs(store: Store, found: SubnetObject) -> Outputs:
+def _members(store: Store, vpc: str) -> dict[int, SetMember]:
+    """Those of the VPC's set that stay, by place."""
     try:
-        members = {member.place: member.host for member in store.get(Vpc, found.spec.vpc).status.members}
+        status = store.get(Vpc, vpc).status
     except NotFound:
-        members = {}
+        return {}
+    return {member.place: member for member in status.members if member.state != "leaving"}
+
+
+def _hosts(places: Iterable[int], members: Mapping[int, SetMember]) -> list[str]:
+    return [members[place].host for place in sorted(places) if place in members]
+
+
+def _departing(hosts: list[str], props: SubnetProps) -> list[str]:
+    return [host for host in hosts if host not in props.hosts]
+
+
+def _outputs(store: Store, found: SubnetObject, props: SubnetProps) -> Outputs:
+    hosts = _hosts(found.status.bouncers, _members(store, found.spec.vpc))
     return {
         "vpc": found.spec.vpc,
         "cidr": found.spec.cidr,
-        "bouncers": [members[place] for place in sorted(found.status.bouncers) if place in members],
+        "bouncers": hosts,
+        "departing": _departing(hosts, props),
     }

@@ -13,7 +13,7 @@ from typing import Protocol
 from pulumi import Output, Resource
 
 from infra.plan import Plan
-from infra.settings import Settings
+from infra.wanted import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +31,9 @@ class Machines:
 
 @dataclass(frozen=True, kw_only=True)
 class Networks:
-    """VPCs and subnets. `vnis`, `sets`: by VPC name; `bouncers`, `subnets`: by subnet name."""
+    """VPCs and subnets. `vpcs`, `vnis`, `sets`: by VPC name; `bouncers`, `subnets`: by subnet name."""
 
+    vpcs: Mapping[str, Resource]
     vnis: Mapping[str, Output[int]]
     sets: Mapping[str, Output[list[str]]]
     bouncers: Mapping[str, Output[list[str]]]
@@ -44,6 +45,13 @@ class Attached:
     """Endpoints by name."""
 
     endpoints: Mapping[str, Resource]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """Services by name."""
+
+    services: Mapping[str, Resource]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,4 +79,8 @@ class Target(Protocol):
 
     def endpoints(self, plan: Plan, machines: Machines, networks: Networks) -> Attached: ...
 
-    def health(self, plan: Plan, machines: Machines, attached: Attached, *, preview: bool) -> Verdict: ...
+    def services(self, plan: Plan, machines: Machines, networks: Networks, attached: Attached) -> Served: ...
+
+    def health(
+        self, plan: Plan, machines: Machines, attached: Attached, served: Served, *, preview: bool
+    ) -> Verdict: ...

@@ -9,13 +9,15 @@ from infra.components.control_plane import ControlPlane, ControlPlaneArgs
 from infra.components.endpoints import Endpoints, EndpointsArgs
 from infra.components.health import Health, HealthArgs
 from infra.components.host_pool import HostPool, HostPoolArgs
+from infra.components.services import Services, ServicesArgs
 from infra.components.underlay import Underlay, UnderlayArgs
 from infra.components.vpc_network import VpcNetwork, VpcNetworkArgs
 from infra.plan import Plan
 from infra.providers.programs import ProgramsProps, digest_of, folder_of
 from infra.render import agent_config
-from infra.settings import Settings
-from infra.targets.base import Attached, Machines, Networks, Verdict
+from infra.targets.base import Attached, Machines, Networks, Served, Verdict
+from infra.wanted import Settings
+from node_agent.model.addresses import pod_mtu
 
 
 class Local:
@@ -65,6 +67,7 @@ class Local:
                     stack=plan.stack_id,
                     vpc=vpc,
                     subnets=tuple(subnet for subnet in plan.subnets if subnet.vpc == vpc.name),
+                    hosts=tuple(host.name for host in plan.hosts),
                     after=[*machines.ground, machines.control, *machines.ready.values()],
                 ),
             )
@@ -72,6 +75,7 @@ class Local:
         }
         subnets = {name: subnet for network in made.values() for name, subnet in network.subnets.items()}
         return Networks(
+            vpcs={name: network.vpc for name, network in made.items()},
             vnis={name: network.vpc.vni for name, network in made.items()},
             sets={name: network.vpc.set for name, network in made.items()},
             bouncers={name: subnet.bouncers for name, subnet in subnets.items()},
@@ -86,21 +90,50 @@ class Local:
             EndpointsArgs(
                 stack=plan.stack_id,
                 endpoints=plan.endpoints,
+                mtu=pod_mtu(plan.mtu),
                 after={one.name: [*first, networks.subnets[one.subnet]] for one in plan.endpoints},
             ),
         )
         return Attached(endpoints=dict(made.endpoints))
 
-    def health(self, plan: Plan, machines: Machines, attached: Attached, *, preview: bool) -> Verdict:
+    def services(self, plan: Plan, machines: Machines, networks: Networks, attached: Attached) -> Served:
+        if not plan.services:
+            return Served(services={})
+        first = [*machines.ground, *machines.ready.values()]
+        made = Services(
+            "services",
+            ServicesArgs(
+                stack=plan.stack_id,
+                services=plan.services,
+                after={
+                    one.name: [
+                        *first,
+                        networks.vpcs[one.vpc],
+                        *(attached.endpoints[backend.name] for backend in one.backends),
+                    ]
+                    for one in plan.services
+                },
+            ),
+        )
+        return Served(services=dict(made.services))
+
+    def health(self, plan: Plan, machines: Machines, attached: Attached, served: Served, *, preview: bool) -> Verdict:
         gate = Health(
             "health",
             HealthArgs(
                 stack=plan.stack_id,
                 hosts=tuple(host.name for host in plan.hosts),
                 endpoints=plan.endpoints,
+                services=plan.services,
+                mtu=pod_mtu(plan.mtu),
                 seconds=plan.health_seconds,
                 preview=preview,
-                after=[*machines.ground, *machines.ready.values(), *attached.endpoints.values()],
+                after=[
+                    *machines.ground,
+                    *machines.ready.values(),
+                    *attached.endpoints.values(),
+                    *served.services.values(),
+                ],
             ),
         ).gate
         return Verdict(healthy=gate.healthy, pairs=gate.pairs, probes=gate.probes, failures=gate.failures)

@@ -12,8 +12,8 @@ from pulumi.runtime import mocks, rpc, settings
 # Outputs that are no inputs, as a machine would answer.
 ANSWERS: dict[str, dict[str, Any]] = {
     "Agent": {"ready": True, "mode": "generic"},
-    "Vpc": {"vni": 7, "set": ["host-1", "host-2", "host-3"]},
-    "Subnet": {"bouncers": ["host-1", "host-2"]},
+    "Vpc": {"vni": 7, "set": ["host-1", "host-2", "host-3"], "departing": []},
+    "Subnet": {"bouncers": ["host-1", "host-2"], "departing": []},
     "HealthGate": {"healthy": True, "pairs": 15, "probes": 57, "failures": []},
 }
 

@@ -9,17 +9,25 @@ import pytest
 
 from infra import plan, program, settings
 from infra.plan import Plan
-from infra.settings import Settings
 from infra.targets.local import Local
+from infra.wanted import Settings
 from tests.component.graph import Graph, Registered, register
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "hosts": 3,
     "vpcs": [
         {
             "name": "blue",
             "cidr": "10.10.0.0/16",
             "subnets": [{"name": "blue-a", "cidr": "10.10.1.0/24"}, {"name": "blue-b", "cidr": "10.10.2.0/24"}],
+            "services": [
+                {
+                    "name": "blue-web",
+                    "vip": "10.10.0.10",
+                    "ports": [{"port": 80, "targetPort": 8080}, {"protocol": "udp", "port": 53, "targetPort": 5353}],
+                    "backends": {"subnet": "blue-b"},
+                }
+            ],
         }
     ],
 }
@@ -36,7 +44,7 @@ def objects(tmp_path: Path) -> Path:
 
 
 def intent(**changes: Any) -> tuple[Settings, Plan]:
-    wanted = settings.parse({**CONFIG, **changes})
+    wanted = settings.examine({**CONFIG, **changes})[0]
     return wanted, plan.make(wanted, "local-abc123")
 
 
@@ -47,13 +55,26 @@ def graph_of(root: Path, preview: bool = False, **changes: Any) -> tuple[Graph, 
 
 def test_what_exists(objects: Path) -> None:
     graph, _ = graph_of(objects)
-    kinds = ["StackRoot", "Fabric", "Store", "Controller", "Programs", "Host", "Agent", "Vpc", "Subnet", "Endpoint"]
+    kinds = [
+        "StackRoot",
+        "Fabric",
+        "Store",
+        "Controller",
+        "Programs",
+        "Host",
+        "Agent",
+        "Vpc",
+        "Subnet",
+        "Endpoint",
+        "Service",
+    ]
     assert {kind: len(graph.of(kind)) for kind in [*kinds, "HealthGate"]} == {
         **dict.fromkeys(kinds, 1),
         "Host": 3,
         "Agent": 3,
         "Subnet": 2,
         "Endpoint": 6,
+        "Service": 1,
         "HealthGate": 1,
     }
 
@@ -61,7 +82,7 @@ def test_what_exists(objects: Path) -> None:
 def test_children_are_parented_and_named_after_their_component(objects: Path) -> None:
     graph, _ = graph_of(objects)
     custom = [one for one in graph.heard.values() if one.type.startswith("pulumi-python:dynamic/local:")]
-    assert len(custom) == 21
+    assert len(custom) == 22
     for one in custom:
         parent = graph.heard[one.parent]
         assert parent.type.startswith("mizar:local:"), one
@@ -75,6 +96,8 @@ def test_everything_is_removed_before_what_it_stands_on(objects: Path) -> None:
         return all({two.urn for two in graph.of(earlier)} <= graph.before(one.urn) for one in graph.of(later))
 
     assert needs("HealthGate", "Endpoint")
+    assert needs("HealthGate", "Service")
+    assert needs("Service", "Vpc")
     assert needs("Endpoint", "Vpc")
     assert needs("Endpoint", "Agent")
     assert needs("Subnet", "Vpc")
@@ -131,7 +154,19 @@ def test_outputs_have_the_promised_shape(objects: Path) -> None:
         "host": "host-3",
         "netns": "mizar-local-abc123-blue-b-3",
     }
-    assert outputs["services"] == []
+    assert outputs["services"] == [
+        {
+            "name": "blue-web",
+            "vpc": "blue",
+            "vip": "10.10.0.10",
+            "affinity": "none",
+            "ports": [
+                {"name": "", "protocol": "tcp", "port": 80, "targetPort": 8080},
+                {"name": "", "protocol": "udp", "port": 53, "targetPort": 5353},
+            ],
+            "backends": ["blue-b-1", "blue-b-2", "blue-b-3"],
+        }
+    ]
     assert outputs["health"] == {"healthy": True, "pairs": 15, "probes": 57, "failures": []}
 
 
@@ -144,13 +179,38 @@ def test_providers_are_referred_to_by_name_and_not_secret(objects: Path) -> None
             assert len(one.inputs["__provider"]) < 120, one
 
 
+def test_a_service_follows_its_backends_and_the_gate_knows_it(objects: Path) -> None:
+    graph, _ = graph_of(objects)
+    [service] = graph.of("Service")
+    behind = {one.urn for one in graph.of("Endpoint") if one.inputs["subnet"] == "blue-b"}
+    assert {urn for urn in service.after if graph.heard[urn].kind == "Endpoint"} == behind
+    assert service.inputs["backends"] == [{"address": f"10.10.2.{n}", "state": "ready"} for n in (2, 3, 4)]
+    assert service.inputs["ports"][1] == {"protocol": "udp", "port": 53, "target_port": 5353, "name": ""}
+    [told] = gate(graph).inputs["services"]
+    assert (told["vip"], told["backends"]) == ("10.10.0.10", ["blue-b-1", "blue-b-2", "blue-b-3"])
+
+
+def test_without_services_nothing_is_there_for_them(objects: Path) -> None:
+    vpcs = [{**CONFIG["vpcs"][0], "services": []}]
+    graph, outputs = graph_of(objects, vpcs=vpcs)
+    assert not [one for one in graph.heard.values() if one.type == "mizar:local:Services"]
+    assert outputs["services"] == []
+
+
+def test_vpcs_and_subnets_know_which_hosts_stay(objects: Path) -> None:
+    graph, _ = graph_of(objects, hosts=2)
+    told = [one.inputs["hosts"] for kind in ("Vpc", "Subnet") for one in graph.of(kind)]
+    assert told == [["host-1", "host-2"]] * 3
+
+
 def gate(graph: Graph) -> Registered:
     return graph.of("HealthGate")[0]
 
 
 def test_the_gate_knows_a_preview(objects: Path) -> None:
-    assert gate(graph_of(objects)[0]).inputs["preview"] is False
-    assert gate(graph_of(objects, preview=True)[0]).inputs["preview"] is True
+    # Two underscores: displays leave it out.
+    assert gate(graph_of(objects)[0]).inputs["__preview"] is False
+    assert gate(graph_of(objects, preview=True)[0]).inputs["__preview"] is True
 
 
 def test_an_edited_program_reaches_every_agent(objects: Path) -> None:

@@ -20,14 +20,14 @@ from typing import Any
 
 import yaml
 
-from infra.plan import stack_id
 from node_agent.emulation import cleanup
-from node_agent.health import probes
+from node_agent.health.answers import WORKLOAD_PORT
 from node_agent.kernel import netns
 from node_agent.model import codec
 from node_agent.model.objects import NetworkEndpoint, NetworkHost, Subnet, Vpc
-from node_agent.model.places import StackPlaces
+from node_agent.model.places import StackPlaces, stack_id
 from node_agent.store.open import open_store
+from tests import probing
 from tests.engine.engine_env import ROOT, engine_env, run_pulumi
 
 NAME = "e2e"
@@ -42,7 +42,7 @@ BLUE = {
 
 @dataclass
 class Stack:
-    """`settings`: what its stack file holds, without the project's name before the keys."""
+    """`settings`: what its stack file holds; the project's name before a key may be left out."""
 
     folder: Path
     settings: dict[str, Any] = field(default_factory=dict)
@@ -112,8 +112,13 @@ class Stack:
     def _write_settings(self) -> None:
         file = self.project / "stacks" / f"Pulumi.{NAME}.yaml"
         kept = yaml.safe_load(file.read_text()) if file.exists() else {}
-        kept["config"] = {f"mizar:{key}": value for key, value in self.settings.items()}
+        kept["config"] = {key if ":" in key else f"mizar:{key}": value for key, value in self.settings.items()}
         file.write_text(yaml.safe_dump(kept))
+
+
+def committed() -> dict[str, Any]:
+    """The settings of the committed stack `local`."""
+    return dict(yaml.safe_load((ROOT / "stacks" / "Pulumi.local.yaml").read_text())["config"])
 
 
 def make(folder: Path, **settings: Any) -> Stack:
@@ -133,6 +138,12 @@ def make(folder: Path, **settings: Any) -> Stack:
     run = run_pulumi(["stack", "init", NAME], made.project, made.env, 60)
     assert run.returncode == 0, run.stdout
     return made
+
+
+def changes(output: str) -> list[str]:
+    """The lines under "Resources:" of a run's output, without times."""
+    lines = output.rpartition("Resources:")[2].partition("Duration")[0].splitlines()
+    return [line.strip() for line in lines if line.strip()]
 
 
 def world(stack: Stack) -> Mapping[str, Any]:
@@ -184,5 +195,5 @@ def seen(stack: Stack) -> dict[str, str]:
     return told
 
 
-def reachable(stack: Stack, source: str, address: str) -> bool:
-    return probes.tcp(stack.namespace(source), address).answered
+def reachable(stack: Stack, source: str, address: str, port: int = WORKLOAD_PORT) -> bool:
+    return probing.tcp(stack.namespace(source), address, port=port).answered

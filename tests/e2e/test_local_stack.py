@@ -1,4 +1,5 @@
-"""The whole of stack `local` by the real engine: up, up again, preview, refresh, repair, move, fail, destroy."""
+"""The whole of stack `local` by the real engine: up, up again, preview, refresh, repair, move, destroy. The gate
+has a file of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ import pytest
 from node_agent.emulation import fabric, hosts, processes
 from node_agent.kernel import netns
 from tests.e2e import stack as stacks
-from tests.e2e.stack import Stack
+from tests.e2e.stack import Stack, changes
+from tests.lab.traffic import Probe, Stream
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 
@@ -29,12 +31,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield made
     finally:
         made.close()
-
-
-def changes(output: str) -> list[str]:
-    """The lines under "Resources:", without times."""
-    lines = output.rpartition("Resources:")[2].partition("Duration")[0].splitlines()
-    return [line.strip() for line in lines if line.strip()]
 
 
 def test_outputs_are_what_exists(stack: Stack) -> None:
@@ -100,34 +96,11 @@ def test_up_repairs_what_is_broken(stack: Stack, refreshed: bool) -> None:
     assert changes(stack.up()) == ["28 unchanged"]
 
 
-def test_gate_fails_naming_hosts_and_pairs(stack: Stack) -> None:
-    def isolate(how: str) -> None:
-        with netns.enter(stack.namespace(fabric.NAME)):
-            for host in ("host-2", "host-3"):
-                argv = ["bridge", "link", "set", "dev", hosts.port_name(host), "isolated", how]
-                stacks.subprocess.run(argv, check=True)
-
-    stack.settings["healthSeconds"] = 3
-    try:
-        isolate("on")
-        told = stack.up(ok=False)
-        assert "host-2 -> host-3: blue/" in told
-        assert "host-3 -> host-2: blue/" in told
-        assert "host-1 -> host-2: blue/" not in told
-        # What it saw stays a change until it is gone, also for a refresh.
-        assert "1 updated" in " ".join(changes(stack.pulumi("refresh", "--yes", "--skip-preview")))
-    finally:
-        isolate("off")
-        stack.settings["healthSeconds"] = 20
-    stack.up()
-    assert changes(stack.up()) == ["28 unchanged"]
-
-
 def test_endpoint_moves_in_place(stack: Stack) -> None:
-    def pid() -> int:
+    def lives() -> tuple[int, int | None]:
         found = processes.inspect(stack.places.workload("web"), "workload")
         assert found is not None
-        return found.pid
+        return found.pid, netns.identity(stack.namespace("web"))
 
     def placed() -> tuple[str, str]:
         one = next(one for one in stack.outputs()["endpoints"] if one["name"] == "web")
@@ -136,12 +109,21 @@ def test_endpoint_moves_in_place(stack: Stack) -> None:
     web: dict[str, Any] = {"name": "web", "subnet": "blue-a", "host": "host-1"}
     stack.settings["endpoints"] = [web]
     stack.up()
-    before, running = placed(), pid()
-    web["host"] = "host-3"
-    told = stack.up()
+    before, running = placed(), lives()
+    probe = Probe(stack.namespace("blue-b-2"), before[1], fresh=False)
+    stream = Stream(stack.namespace("web"), "10.10.2.3")
+    try:
+        web["host"] = "host-3"
+        told = stack.up()
+    finally:
+        for load in (probe, stream):
+            load.stop()
     assert "replace" not in told
+    assert [(load.lost, load.error) for load in (probe, stream)] == [(0, ""), (0, "")]
+    assert probe.received and stream.received
     assert placed() == ("host-3", before[1])
-    assert pid() == running
+    assert lives() == running
+    assert all("unchanged" in line for line in changes(stack.up()))
     del stack.settings["endpoints"]
     stack.up()
     assert not netns.exists(stack.namespace("web"))
@@ -217,20 +199,40 @@ def test_killed_up_is_cleared_by_destroy(tmp_path: Path) -> None:
         other.close()
 
 
-def test_bad_settings_make_nothing(tmp_path: Path) -> None:
-    bad = stacks.make(tmp_path, hosts=0, mtu=500, colour="red")
-    bad.settings["vpcs"] = [
+BAD = {
+    "hosts": "three",
+    "mtu": 500,
+    "hostz": 4,
+    "mizr:hosts": 4,
+    "endpoints": 5,
+    "vpcs": [
         {
             "name": "blue",
             "cidr": "10.10.0.0/16",
             "subnets": [{"name": "a", "cidr": "10.10.1.0/24"}, {"name": "b", "cidr": "10.10.1.0/25"}],
         }
-    ]
-    told = bad.up(ok=False)
-    for part in ("hosts: 0:", "mtu: 500:", "colour: red: unknown key", "vpcs[0].subnets[1].cidr: 10.10.1.0/25:"):
-        assert told.count(part) == 1, told
+    ],
+}
+SENTENCES = (
+    "6 mistakes in the settings",
+    "hosts: three: must be a whole number",
+    "mtu: 500: must be",
+    "hostz: 4: unknown key",
+    "mizr:hosts: 4: unknown namespace",
+    "endpoints: 5: must be a list",
+    "vpcs[0].subnets[1].cidr: 10.10.1.0/25: must not overlap",
+)
+
+
+@pytest.mark.parametrize("verb", ["preview", "up --yes", "up --yes --skip-preview"])
+def test_bad_settings_make_nothing(tmp_path: Path, verb: str) -> None:
+    bad = stacks.make(tmp_path)
+    bad.settings = dict(BAD)
+    told = bad.pulumi(*verb.split(), ok=False)
+    assert all(sentence in told for sentence in SENTENCES), told
     assert "Traceback" not in told
     assert not bad.left()
+    assert not bad.places.root.exists()
 
 
 def test_last_destroy_leaves_nothing(stack: Stack) -> None:

@@ -21,7 +21,7 @@ def engine_env(project_dir: Path, home: Path) -> dict[str, str]:
     state.mkdir(parents=True, exist_ok=True)
     mine = {
         "PULUMI_HOME": str(home / "pulumi"),
-        "PULUMI_BACKEND_URL": f"file://{state}",
+        "PULUMI_BACKEND_URL": f"file://{state}?metadata=skip",  # as in tools/setup/env.sh
         "PULUMI_CONFIG_PASSPHRASE": "a passphrase of the test's own",
         # A test never downloads a plugin: a missing one must fail, not be fetched.
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",

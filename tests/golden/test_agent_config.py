@@ -19,7 +19,7 @@ FOLDER = Path(__file__).parent / "agent_config"
 
 def planned() -> plan.Plan:
     vpc = {"name": "blue", "cidr": "10.10.0.0/16", "subnets": [{"name": "blue-a", "cidr": "10.10.1.0/24"}]}
-    return plan.make(settings.parse({"vpcs": [vpc], "flowEntries": 4096}), "local-abc123")
+    return plan.make(settings.examine({"vpcs": [vpc], "flowEntries": 4096})[0], "local-abc123")
 
 
 def rendered(name: str) -> str:

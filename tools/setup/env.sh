@@ -11,7 +11,7 @@ put() { printf 'export %s=%q\n' "$1" "$2"; }
 # program on the other's state.
 other=${MIZAR_ENV_OF:-$root}
 if [ "$other" != "$root" ]; then
-    [ "${PULUMI_BACKEND_URL:-}" = "file://$other/.pulumi-state" ] && unset PULUMI_BACKEND_URL
+    [[ ${PULUMI_BACKEND_URL:-} == "file://$other/.pulumi-state"?(\?*) ]] && unset PULUMI_BACKEND_URL
     [ "${PULUMI_HOME:-}" = "$other/.pulumi-home" ] && unset PULUMI_HOME
 fi
 put MIZAR_ENV_OF "$root"
@@ -32,7 +32,9 @@ case :$PATH: in :"$path":*) put PATH "$PATH" ;; *) put PATH "$path:$PATH" ;; esa
 
 if [ -z "${PULUMI_BACKEND_URL:-}" ]; then
     mkdir -p "$root/.pulumi-state" # Pulumi does not make it
-    put PULUMI_BACKEND_URL "file://$root/.pulumi-state"
+    # Without the sidecars of metadata, which nobody reads: a state is renamed into its place, but its sidecar is written
+    # there, so that an engine killed in that moment leaves half a one, and a state that cannot be read.
+    put PULUMI_BACKEND_URL "file://$root/.pulumi-state?metadata=skip"
 else
     put PULUMI_BACKEND_URL "$PULUMI_BACKEND_URL"
 fi

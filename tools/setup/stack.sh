@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# The verbs that need more than one call of Pulumi: stack.sh up|preview|refresh|down STACK. Called by the Makefile.
+# The verbs that need more than one call of Pulumi: stack.sh up|summary|preview|refresh|down STACK. Called by the
+# Makefile; `summary` is the end of `make up`, apart because up becomes Pulumi, which must get the caller's signals.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$root"
 
-verb=${1:?usage: stack.sh up|preview|refresh|down STACK}
+verb=${1:?usage: stack.sh up|summary|preview|refresh|down STACK}
 stack=${2:?stack.sh: no stack given (STACK=...)}
 
 # Nothing was ever brought up from this clone: no need for an engine to say so.
@@ -44,6 +45,10 @@ up | preview)
         exec pulumi up --yes --stack "$stack"
     fi
     exec pulumi preview --stack "$stack"
+    ;;
+summary)
+    outputs=$(pulumi stack output --json --stack "$stack")
+    .venv/bin/python tools/setup/summary.py <<<"$outputs"
     ;;
 refresh)
     drop_stale_lock

@@ -4,16 +4,17 @@
 # Packages whose purpose is missing on this machine, in Debian's and Ubuntu's names. Probed by what is used of each,
 # not by package name: a tool from elsewhere is as good.
 missing_packages() {
-    have clang || echo clang                                  # compiles bpf/ and the CNI shim
+    have clang || echo clang                                  # compiles bpf/ and the programs of `make bench`
     have llvm-strip || have llvm-strip-14 || echo llvm        # strips debug sections, keeps BTF
     [ -e /usr/include/bpf/bpf_helpers.h ] || echo libbpf-dev  # helper declarations for bpf/
-    [ -e /usr/include/stdio.h ] || echo libc6-dev             # the CNI shim, and the kernel's own headers
+    [ -e /usr/include/stdio.h ] || echo libc6-dev             # the same programs, and the kernel's own headers
     ldconfig_has libbpf.so.1 || echo libbpf1                  # the loader (ctypes)
     bpftool_path >/dev/null || bpftool_packages               # BTF and skeletons; looking into a live host
     have ip && have tc || echo iproute2                       # namespaces, links
     have ethtool || echo ethtool                              # offloads of veth pairs
     have tcpdump || echo tcpdump                              # packet proofs in the tests
     have ping || echo iputils-ping                            # probes by hand
+    have curl || echo curl                                    # the same, as README.md shows
     have nsenter && have unshare && have flock || echo util-linux
     have make || echo make
     if ! users_pulumi >/dev/null && [ ! -e /etc/ssl/certs/ca-certificates.crt ]; then

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,17 @@ import pytest
 
 from infra import addressing, plan, settings
 from infra.plan import EndpointPlan, Plan
+from node_agent.model.addresses import Usable
+from node_agent.model.objects import ServicePort
+from node_agent.model.places import stack_id
 
 
 def made(hosts: int = 3, endpoints: list[dict[str, Any]] | None = None, per_host: int = 1, **vpc: Any) -> Plan:
     subnets = [{"name": "blue-a", "cidr": "10.10.1.0/24"}, {"name": "blue-b", "cidr": "10.10.2.0/24"}]
     raw = {"name": "blue", "cidr": "10.10.0.0/16", "subnets": subnets, **vpc}
-    parsed = settings.parse({"hosts": hosts, "endpointsPerHost": per_host, "vpcs": [raw], "endpoints": endpoints or []})
+    parsed = settings.examine(
+        {"hosts": hosts, "endpointsPerHost": per_host, "vpcs": [raw], "endpoints": endpoints or []}
+    )[0]
     return plan.make(parsed, "local-abc123")
 
 
@@ -73,7 +78,7 @@ def test_addresses_are_unique_usable_and_fill_the_subnet() -> None:
     found = made(3, named, subnets=[{"name": "blue-a", "cidr": "10.10.1.0/28"}])
     addresses = [IPv4Address(one.address) for one in found.endpoints]
     assert len(set(addresses)) == len(addresses) == 13
-    assert not any(addressing.is_reserved(IPv4Network("10.10.1.0/28"), address) for address in addresses)
+    assert set(map(str, addresses)) == set(Usable("10.10.1.0/28"))
 
 
 def test_named_endpoints_keep_what_they_name_and_else_go_round_the_hosts() -> None:
@@ -99,14 +104,46 @@ def test_moving_an_endpoint_changes_its_host_alone() -> None:
     assert (before.host, after.host) == ("host-1", "host-3")
 
 
+def test_services_name_their_backends_by_address() -> None:
+    named = [{"name": "web", "subnet": "blue-a", "address": "10.10.1.77"}]
+    port = {"name": "http", "port": 80, "targetPort": 8080}
+    services = [
+        {"name": "all", "vip": "10.10.0.10", "ports": [port], "backends": {"subnet": "blue-a"}},
+        {"name": "few", "vip": "10.10.0.11", "ports": [port], "backends": ["web", "blue-b-1"], "affinity": "client"},
+        {"name": "none", "vip": "10.10.0.12", "ports": [port], "backends": []},
+    ]
+    whole, few, none = made(endpoints=named, services=services).services
+    assert [(one.name, one.address) for one in whole.backends] == [
+        ("blue-a-1", "10.10.1.2"),
+        ("blue-a-2", "10.10.1.3"),
+        ("blue-a-3", "10.10.1.4"),
+        ("web", "10.10.1.77"),
+    ]
+    assert [(one.name, one.address) for one in few.backends] == [("web", "10.10.1.77"), ("blue-b-1", "10.10.2.2")]
+    assert (few.vpc, few.vip, few.affinity, none.backends) == ("blue", "10.10.0.11", "client", ())
+    assert few.ports == (ServicePort(name="http", protocol="tcp", port=80, target_port=8080),)
+
+
+def test_equal_addresses_in_two_vpcs() -> None:
+    subnets = [{"name": "blue-a", "cidr": "10.10.1.0/24"}]
+    two = [
+        {"name": "blue", "cidr": "10.10.0.0/16", "subnets": subnets},
+        {"name": "green", "cidr": "10.10.0.0/16", "subnets": [{"name": "green-a", "cidr": "10.10.1.0/24"}]},
+    ]
+    found = plan.make(settings.examine({"vpcs": two})[0], "local-abc123").endpoints
+    blue, green = ([one for one in found if one.vpc == name] for name in ("blue", "green"))
+    assert [one.address for one in blue] == [one.address for one in green]
+    assert not {one.name for one in blue} & {one.name for one in green}
+    assert len({one.netns for one in found}) == 6
+
+
 def test_stack_ids_are_short_readable_and_apart() -> None:
-    ids = {plan.stack_id(stack, Path(root)) for stack in ("local", "Dev.One_2", "x" * 80) for root in ("/a", "/b")}
+    ids = {stack_id(stack, Path(root)) for stack in ("local", "Dev.One_2", "x" * 80) for root in ("/a", "/b")}
     assert len(ids) == 6
     assert all(len(one) <= 40 for one in ids)
-    assert plan.stack_id("Dev.One_2", Path("/a")).startswith("dev-one-2-")
+    assert stack_id("Dev.One_2", Path("/a")).startswith("dev-one-2-")
 
 
 def test_full_subnet_has_no_automatic_address() -> None:
-    subnet = IPv4Network("10.0.0.0/30")
     with pytest.raises(ValueError, match="all 1 are taken"):
-        addressing.automatic(subnet, "x", {IPv4Address("10.0.0.2")})
+        addressing.automatic(Usable("10.0.0.0/30"), "x", {"10.0.0.2"})

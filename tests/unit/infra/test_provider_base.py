@@ -18,11 +18,13 @@ class LampProps:
     watts: int
     tags: tuple[str, ...] = ()
     note: str = ""
+    dry: bool = False
 
 
 class LampProvider(Provider[LampProps]):
     props = LampProps
     silent = ("note",)
+    hidden = ("dry",)
 
     def __init__(self, world: dict[str, Any]) -> None:
         super().__init__()
@@ -80,6 +82,12 @@ def test_a_changed_input_is_an_update_and_a_changed_name_a_replacement(lamp: Lam
 
 def test_silent_inputs_count_as_no_difference(lamp: LampProvider) -> None:
     assert lamp.diff("s/a", made(lamp), {**INPUTS, "note": "seen"}).changes is False
+
+
+def test_hidden_inputs_count_as_no_difference_and_arrive_by_their_name(lamp: LampProvider) -> None:
+    assert lamp.diff("s/a", made(lamp), {**INPUTS, "__dry": True}).changes is False
+    assert lamp._props({**INPUTS, "__dry": True}).dry is True
+    assert lamp._props(INPUTS).dry is False
 
 
 def test_what_is_gone_or_broken_is_a_change(lamp: LampProvider) -> None:

@@ -1,0 +1,117 @@
+"""What may happen to a stack behind its back: programs taken away, agents that lie, a data plane that lost a step.
+
+Used by the tests of the health gate.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from node_agent.cni import protocol
+from node_agent.cni.protocol import Reply
+from node_agent.datapath import programs
+from node_agent.emulation import fabric, hosts, processes
+from node_agent.kernel import filters, links, netns
+from node_agent.kernel.links import Links
+from tests.e2e.stack import Stack
+from tests.engine.engine_env import ROOT
+
+# The one place where a verdict becomes an entry; without it every packet of a flow asks anew, and passes.
+INSTALLATION = "if (!flow_insert(p, &p->key, &new))\n\t\t\tcount(COUNTER_ENTRIES_ASKED);"
+
+
+def detach(stack: Stack, host: str) -> None:
+    """Take every program of the host off its hooks."""
+    (stack.places.host(host).links / "uplink").unlink()
+    with links.opened(stack.namespace(host)) as net:
+        for device in _devices(net):
+            filters.detach(net, device, "ingress")
+
+
+def hooks(stack: Stack, host: str) -> dict[str, bool]:
+    """Whether there is a program on each hook of the host: on "XDP" of the uplink, and on TC of each device."""
+    with links.opened(stack.namespace(host)) as net:
+        found = {device: filters.attached(net, device, "ingress") is not None for device in _devices(net)}
+        index = net.need(hosts.UPLINK).index
+    with netns.enter(stack.namespace(host)):
+        found["XDP"] = programs.xdp_state(index) is not None
+    return found
+
+
+def attached(stack: Stack, host: str) -> bool:
+    """Whether every hook of the host has a program."""
+    return all(hooks(stack, host).values())
+
+
+def isolate(stack: Stack, *apart: str, on: bool) -> None:
+    """The fabric lets no frame pass between these hosts, or does again."""
+    with netns.enter(stack.namespace(fabric.NAME)):
+        for host in apart:
+            argv = ["bridge", "link", "set", "dev", hosts.port_name(host), "isolated", "on" if on else "off"]
+            subprocess.run(argv, check=True)
+
+
+def without_verdicts(folder: Path) -> Path:
+    """The compiled programs of a data plane that installs no entry from a verdict."""
+    shutil.copytree(ROOT / "bpf", folder, ignore=shutil.ignore_patterns("build"))
+    step = folder / "include" / "verdict.h"
+    text = step.read_text()
+    assert text.count(INSTALLATION) == 1
+    step.write_text(text.replace(INSTALLATION, ";"))
+    subprocess.run(["make", "-s", "-C", str(folder)], check=True)
+    return folder / "build"
+
+
+@contextlib.contextmanager
+def lying_agent(stack: Stack, host: str) -> Iterator[list[str]]:
+    """The host's agent does nothing any more, and something in its place answers that all is well; yields the verbs
+    that it is asked. The controller is held too, so that nobody acts on the silence."""
+    agent = processes.inspect(stack.places.host(host).root, "agent")
+    controller = processes.inspect(stack.places.controller, "controller")
+    assert agent and agent.pid and controller and controller.pid
+    path = stack.places.host(host).socket
+    aside, asked = path.with_name("aside.sock"), list[str]()
+    with contextlib.ExitStack() as undo:
+        for pid in (controller.pid, agent.pid):
+            os.kill(pid, signal.SIGSTOP)
+            undo.callback(os.kill, pid, signal.SIGCONT)
+        path.rename(aside)
+        undo.callback(aside.replace, path)
+        listener = undo.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(path))
+        listener.listen()
+        thread = threading.Thread(target=_praise, args=(listener, asked))
+        thread.start()
+        undo.callback(thread.join)
+        undo.callback(listener.shutdown, socket.SHUT_RDWR)
+        yield asked
+
+
+def until(look: Callable[[], bool], within: float, what: str) -> None:
+    end = time.monotonic() + within
+    while not look():
+        assert time.monotonic() < end, f"{what}: not within {within:g} s"
+        time.sleep(0.02)
+
+
+def _praise(listener: socket.socket, asked: list[str]) -> None:
+    with contextlib.suppress(OSError):  # closed
+        while True:
+            client, _ = listener.accept()
+            with client, contextlib.suppress(OSError):
+                asked.append(protocol.decode_request(client.makefile("rb").readline()).verb)
+                client.sendall(protocol.encode(Reply()))
+
+
+def _devices(net: Links) -> list[str]:
+    """The host's uplink and its sides of endpoints' veths."""
+    return [link.name for link in net.all() if link.kind == "veth"]
