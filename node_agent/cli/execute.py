@@ -9,30 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from node_agent.cli import names
 from node_agent.kernel import netns
-from node_agent.model.errors import Permanent
-from node_agent.model.objects import NetworkEndpoint
 from node_agent.model.places import StackPlaces
-from node_agent.store.open import open_store
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as a shell has them
 
 
 def namespace(places: StackPlaces, endpoint: str) -> Path:
     """Path of the namespace of the endpoint with this name, object name or address. Raises Permanent."""
-    store = open_store(f"sqlite:{places.store}", create=False)
-    try:
-        known = store.list(NetworkEndpoint)
-    finally:
-        store.close()
-    named = {one.spec.workload: one for one in known if one.spec.workload}
-    meant = (
-        [named[endpoint]] if endpoint in named else [one for one in known if endpoint in (one.name, one.spec.address)]
-    )
-    if len(meant) != 1:
-        what = "there is none" if not meant else f"it is the address of {len(meant)} endpoints"
-        raise Permanent(f"find endpoint {endpoint}: {what}; there are {', '.join(sorted(named)) or 'none'}")
-    return places.netns_path(meant[0].spec.workload)
+    found = names.endpoint(names.endpoints(places), endpoint)
+    return places.netns_path(found.spec.workload)
 
 
 def replace(path: Path, argv: Sequence[str]) -> int:

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node_agent.model.errors import Permanent
-from node_agent.model.places import RUN, StackPlaces
+from node_agent.model.places import RUN, StackPlaces, stack_id
+
+PROJECT = Path(__file__).resolve().parents[2]
+LOCAL = "local"
+"""Name of the stack that `make up` brings up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,26 +22,32 @@ class Stack:
     pids: dict[str, int]
 
 
-def found(run: Path = RUN) -> tuple[Stack, ...]:
+def found() -> tuple[Stack, ...]:
     """The stacks with a store, by id."""
-    ids = sorted(path.parent.name for path in run.glob("*/store.db")) if run.is_dir() else []
+    ids = sorted(path.parent.name for path in RUN.glob("*/store.db"))
     return tuple(read(StackPlaces(id)) for id in ids)
 
 
-def choose(wanted: str) -> StackPlaces:
-    """The stack of that id, or with "" the only one there is. Raises Permanent naming those there are."""
-    ids = [stack.id for stack in found()]
-    if wanted in ids:
+def choose(identity: str, name: str, *, root: Path = PROJECT) -> StackPlaces:
+    """The stack that a command is about: that of the id `identity`, if one is given; else the one called `name` (""
+    is `local`) of the project in the folder `root`; where that is not there and no name was given, the only one that
+    runs on this machine. Raises Permanent naming those there are."""
+    known = found()
+    wanted = identity or stack_id(name or LOCAL, root)
+    if wanted in {stack.id for stack in known}:
         return StackPlaces(wanted)
-    if wanted or len(ids) > 1:
+    told = ", ".join(f"{one.id}{'' if one.pids else ' (does not run)'}" for one in known)
+    if identity or name:
+        what = f"find stack {identity}" if identity else f"find stack {name}: this project's has the id {wanted}"
+        raise Permanent(f"{what}: there are {told or 'none'} on this machine")
+    running = [one for one in known if one.pids]
+    if len(running) == 1:
+        return StackPlaces(running[0].id)
+    if known:
         raise Permanent(
-            f"find stack {wanted}: there are {', '.join(ids) or 'none'}"
-            if wanted
-            else f"choose stack: there are {', '.join(ids)}: add --stack-id ID"
+            f"choose stack: this project's, {wanted}, is not up; there are {told}: add --stack-id ID or --stack NAME"
         )
-    if not ids:
-        raise Permanent("find stack: there is none on this machine: `make up` brings one up")
-    return StackPlaces(ids[0])
+    raise Permanent("find stack: there is none on this machine: `make up` brings one up")
 
 
 def read(places: StackPlaces) -> Stack:

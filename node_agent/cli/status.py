@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from node_agent.cli import stacks
+from node_agent.cli import stacks, table
 from node_agent.model.objects import NetworkEndpoint, NetworkHost, Subnet, Vpc
 from node_agent.model.places import StackPlaces
 from node_agent.store.open import open_store
@@ -99,13 +99,13 @@ def text(told: Mapping[str, Any]) -> str:
                 host["health"],
             )
         )
-    lines += [*_table(rows), ""]
+    lines += [*table.lines(rows), ""]
     rows = [("VPC", "VNI", "CIDR", "SUBNETS", "SET")]
     for vpc in told["vpcs"]:
         names = [subnet["name"] for subnet in told["subnets"] if subnet["vpc"] == vpc["name"]]
         members = ",".join(member["host"] for member in vpc["set"]) or "-"
         rows.append((vpc["name"], str(vpc["vni"]), vpc["cidr"], ",".join(names) or "-", members))
-    return "\n".join([*lines, *_table(rows)])
+    return "\n".join([*lines, *table.lines(rows)])
 
 
 def _host(
@@ -145,8 +145,3 @@ def _bouncers(subnet: Subnet, vpcs: Sequence[Vpc]) -> list[str]:
     """Host names; the status has places in the VPC's set."""
     members = {m.place: m.host for v in vpcs if v.name == subnet.spec.vpc for m in v.status.members}
     return [members[place] for place in subnet.status.bouncers if place in members]
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
