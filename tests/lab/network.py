@@ -14,7 +14,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,21 +23,35 @@ import pytest
 from infra.providers import daemons, objects
 from node_agent.cni import client
 from node_agent.cni.protocol import Reply, Request
-from node_agent.datapath.layout import Counter, DropReason
+from node_agent.datapath.layout import BackendKey, Counter, DropReason
 from node_agent.datapath.maps import HostMaps
 from node_agent.emulation import cleanup, endpoints, fabric, hosts, processes, stack
 from node_agent.kernel import links
 from node_agent.model import config
-from node_agent.model.config import AgentConfig, ControllerConfig, UplinkMode
+from node_agent.model.config import AgentConfig, ControllerConfig, Timers, UplinkMode
 from node_agent.model.errors import MizarError
-from node_agent.model.objects import NetworkEndpoint, NetworkHost, NetworkHostSpec, Subnet, SubnetSpec, Vpc, VpcSpec
+from node_agent.model.objects import (
+    NetworkEndpoint,
+    NetworkHost,
+    NetworkHostSpec,
+    NetworkService,
+    NetworkServiceSpec,
+    ServiceBackend,
+    ServicePort,
+    Subnet,
+    SubnetSpec,
+    Vpc,
+    VpcSpec,
+)
 from node_agent.model.places import StackPlaces, veth_name
 from node_agent.rows import slots
 from node_agent.rows.diff import PUT_ORDER
 from node_agent.rows.host import World, bounced, desired
-from node_agent.rows.image import MapImage
+from node_agent.rows.image import MapImage, number
+from node_agent.rows.services import service_rows
 from node_agent.rows.vpcs import member
 from node_agent.store.open import open_store
+from tests.lab import traffic
 
 ROOT = Path(__file__).resolve().parents[2]
 UNDERLAY = "198.18.0.0/24"
@@ -79,8 +93,15 @@ class Pod:
 class Network:
     """Hosts are named host-1, host-2, ... and have 198.18.0.11, .12, ... Not for several threads at once."""
 
-    def __init__(self, places: StackPlaces, mode: UplinkMode = "generic") -> None:
-        self.places, self.mode = places, mode
+    def __init__(
+        self,
+        places: StackPlaces,
+        mode: UplinkMode = "generic",
+        timers: Timers | None = None,
+        leaving: float = ControllerConfig.leaving,
+    ) -> None:
+        """`leaving`: seconds that a member which leaves a VPC set goes on answering."""
+        self.places, self.mode, self.timers, self._leaving = places, mode, timers or Timers(), leaving
         self.hosts: dict[str, str] = {}  # name -> underlay address
         self.pods: dict[str, Pod] = {}
         stack.make(places)
@@ -99,7 +120,7 @@ class Network:
     # --- hosts and their agents ---
 
     def start_controller(self) -> processes.Observed:
-        text = config.dump(ControllerConfig(stack_id=self.places.id, store=self.store_url))
+        text = config.dump(ControllerConfig(stack_id=self.places.id, store=self.store_url, leaving=self._leaving))
         return daemons.start(self.places.controller, "controller", text)
 
     def add_hosts(self, number: int) -> list[str]:
@@ -135,6 +156,7 @@ class Network:
                 socket=str(places.socket),
                 bpf_objects=str(self._objects),
                 mode=self.mode,
+                timers=self.timers,
             )
         )
         return daemons.start(places.root, "agent", text, netns=self.places.netns_path(host))
@@ -149,9 +171,9 @@ class Network:
         return client.persist(self.places.host(host).socket, request, seconds)
 
     def ready(self, host: str) -> bool:
-        """Whether the agent answers STATUS with no complaint; that answer repairs what it finds amiss."""
+        """Whether the agent answers with no complaint; REPAIR first puts right what it finds amiss."""
         try:
-            client.call(self.places.host(host).socket, Request(verb="STATUS"), 2.0)
+            client.call(self.places.host(host).socket, Request(verb="REPAIR"), 2.0)
         except MizarError:
             return False
         return True
@@ -203,6 +225,27 @@ class Network:
         by_place = {m.place: m.host for m in self.store.get(Vpc, found.spec.vpc).status.members}
         return [by_place[place] for place in found.status.bouncers]
 
+    def service(
+        self, name: str, vpc: str, vip: str, ports: Sequence[ServicePort], backends: Sequence[ServiceBackend]
+    ) -> NetworkService:
+        """The service, made or changed, once every member of its VPC's set acts by it."""
+        spec = NetworkServiceSpec(vpc=vpc, vip=vip, ports=tuple(ports), backends=tuple(backends))
+        made = objects.put(self.store, NetworkService, name, spec)
+        shared = self.store.get(Vpc, vpc)
+        for host in self.members(vpc):
+            wanted = service_rows(made, shared, host)
+            until(lambda host=host, wanted=wanted: self._acts_by(host, made, wanted), READY, f"{name} on {host}")
+        return made
+
+    def _acts_by(self, host: str, service: NetworkService, wanted: MapImage) -> bool:
+        """Whether the host has these rows, and no other backend of that VIP."""
+        vip = number(service.spec.vip)
+        with self.maps(host) as maps:
+            have = {name: maps.read(name) for name in ("services", "maglev", "backends")}
+        found = {key for key in have["backends"] if BackendKey.unpack(key).vip == vip}
+        others = found - wanted["backends"].keys() if "backends" in wanted else found
+        return not others and all(have[name].items() >= rows.items() for name, rows in wanted.items())
+
     # --- endpoints ---
 
     def request(self, name: str, subnet: str, address: str = "") -> Request:
@@ -238,8 +281,22 @@ class Network:
         self.pods[name] = pod
         if workload:
             endpoints.start_workload(self.places, name, vpc=pod.vpc, address=pod.address)
-            until(lambda: listens(pod.netns), READY, f"workload of {name}")
+            until(lambda: traffic.listens(pod.netns), READY, f"workload of {name}")
         return pod
+
+    def move(self, pod: Pod, host: str) -> Pod:
+        """The endpoint lives on that host, and nothing of it is left on its old one but the word where it went."""
+        held = self.store.get(NetworkEndpoint, pod.object)
+        self.store.put_spec(NetworkEndpoint, pod.object, replace(held.spec, host=host))
+        self.call(host, self.request(pod.name, pod.subnet, pod.address))
+        moved = self.pods[pod.name] = replace(pod, host=host)
+        until(lambda: pod.veth not in self.links(pod.host), READY, f"{pod.host} lets go of {pod.name}")
+        return moved
+
+    def links(self, host: str) -> dict[str, int]:
+        """Name -> ifindex of the host's interfaces."""
+        with links.opened(self.places.netns_path(host)) as net:
+            return {link.name: link.index for link in net.all()}
 
     def detach(self, pod: Pod) -> None:
         """DEL; its namespace and workload stay."""
@@ -269,20 +326,22 @@ class Network:
         """What the maps should hold by what is in the store now, `config` apart. Computed by nothing that the agent
         remembers; only the numbers of flow tables and devices are read from the host."""
         vpcs = {obj.name: obj for obj in self.store.list(Vpc)}
-        with links.opened(self.places.netns_path(host)) as net, self.maps(host) as maps:
-            devices = {link.name: link.index for link in net.all()}
+        with self.maps(host) as maps:
             slot_of = slots.read(maps.read("vpcs"))
-        own = self.store.list(NetworkEndpoint, {"spec.host": host})
+        devices = self.links(host)
+        own = self.store.list(NetworkEndpoint, {"status.host": host})
         veths = {e.name: devices.get(veth_name(e.spec.container_id, e.spec.interface), 0) for e in own}
         world = World(
             host,
             vpcs,
             {obj.name: obj for obj in self.store.list(Subnet)},
             {obj.name: obj for obj in self.store.list(NetworkEndpoint)},
+            {obj.name: obj for obj in self.store.list(NetworkService)},
             {name: index for name, index in veths.items() if index},
             slot_of,
         )
-        listed = [(Vpc.kind, name) for name, vpc in vpcs.items() if member(vpc, host)]
+        divided = [name for name, vpc in vpcs.items() if member(vpc, host)]
+        listed = [(kind, name) for name in divided for kind in (Vpc.kind, NetworkService.kind)]
         listed += [(Subnet.kind, name) for name in bounced(world)]
         image = desired(World(**{**vars(world), "listed": frozenset(listed)}))
         return {name: image.get(name, {}) for name in PUT_ORDER if name != "config"}
@@ -339,14 +398,3 @@ def made(request: pytest.FixtureRequest, number: int, **how: Any) -> Iterator[Ne
             yield network
     finally:
         cleanup.remove(places.id)
-
-
-def listens(netns: Path, port: int = 8080) -> bool:
-    """Whether something in that namespace listens on the TCP port, asked over its loopback."""
-    from tests.lab import traffic
-
-    with contextlib.suppress(OSError), traffic.tcp_socket(netns) as sock:
-        sock.settimeout(1.0)
-        sock.connect(("127.0.0.1", port))
-        return True
-    return False

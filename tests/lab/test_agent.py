@@ -16,11 +16,10 @@ import pytest
 
 from node_agent.cni import client
 from node_agent.cni.protocol import Reply, Request
-from node_agent.datapath.direct import ICMP, direct_path
+from node_agent.datapath.direct import ICMP, Flow, StackFlows
 from node_agent.datapath.layout import Counter
 from node_agent.datapath.maps import HostMaps
 from node_agent.emulation import endpoints, fabric, hosts, processes
-from node_agent.health import probes
 from node_agent.kernel import features, filters, links, netns
 from node_agent.model.config import AgentConfig, UplinkMode, dump
 from node_agent.model.errors import Permanent
@@ -41,6 +40,7 @@ from node_agent.model.users import guarded
 from node_agent.rows.image import MapImage
 from node_agent.store.base import Store
 from node_agent.store.open import open_store
+from tests import probing
 
 pytestmark = pytest.mark.root
 
@@ -77,6 +77,13 @@ class Stack:
     def endpoint(self, name: str) -> NetworkEndpoint:
         return self.store.list(NetworkEndpoint, {"spec.workload": name})[0]
 
+    def direct(self, source: str, target: str, number: int) -> str | None:
+        """Why the echoes with this id do not go straight from host to host; None when they do."""
+        here, there = self.endpoint(source), self.endpoint(target)
+        flow = Flow(vni=7, proto=ICMP, src=here.spec.address, dst=there.spec.address, sport=number, dport=number)
+        with StackFlows(self.places) as flows:
+            return flows.direct(here.spec.host, flow, there.status.host_address)
+
     def maps(self) -> dict[str, MapImage]:
         found = {}
         for name in NAMES:
@@ -96,7 +103,7 @@ class Stack:
         return seen.pid if seen else 0
 
     def ping(self, name: str, address: str) -> str:
-        return probes.ping(self.places.netns_path(name), address, 2).reason
+        return probing.ping(self.places.netns_path(name), address, 2).reason
 
 
 def start(places: StackPlaces, mode: UplinkMode) -> Stack:
@@ -151,8 +158,9 @@ def test_packets_pass_in_every_mode_and_take_the_direct_path(places: StackPlaces
         for source in found:
             for target, address in found.items():
                 if source != target:
-                    assert stack.ping(source, address) == "", (source, target)
-                    assert direct_path(places, stack.endpoint(source), stack.endpoint(target), ICMP) is None
+                    answer = probing.ping(places.netns_path(source), address, 2)
+                    assert answer.reason == "", (source, target)
+                    assert stack.direct(source, target, answer.port) is None
         answered = Counter.QUERIES_ANSWERED_TC if mode == "tc" else Counter.QUERIES_ANSWERED_XDP
         assert stack.counter(answered) > 0
         modes = {p.hook: p.mode for p in stack.store.get(NetworkHost, "host-1").status.programs}
@@ -198,6 +206,11 @@ def test_what_is_taken_away_is_put_back(places: StackPlaces) -> None:
             for name in ("locals", "serving", "endpoints"):
                 maps.delete(name, maps.read(name))
         assert stack.ping("anna", bert) != ""
+        damaged = stack.maps()
+        with pytest.raises(Permanent, match=r"XDP.*transit_tc is not attached to uplink0.*rows differ"):
+            stack.ask("host-2", Request(verb="STATUS"))
+        assert stack.maps() == damaged
+        assert stack.ask("host-2", Request(verb="REPAIR")).code == 0
         assert stack.ask("host-2", Request(verb="STATUS")).code == 0
         assert stack.maps() == before
         assert stack.ping("anna", bert) == ""

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from node_agent.datapath import libbpf, programs, ticks
-from node_agent.datapath.layout import MAPS, Config, RouteKey, RouteRow
-from node_agent.datapath.libbpf import BpfError
+from node_agent.datapath import elements, libbpf, programs, ticks
+from node_agent.datapath.layout import MAPS, Config, FlowKey, NatEntry, RouteKey, RouteRow
+from node_agent.datapath.library import BpfError
 from node_agent.datapath.maps import HostMaps
 from node_agent.kernel import links, netns
 from node_agent.model.errors import Permanent
@@ -37,7 +37,7 @@ def loaded(places: StackPlaces, objects: Path) -> Iterator[tuple[programs.Progra
     found.close()
 
 
-@pytest.mark.parametrize("name", sorted(set(MAPS) - {"flows", "counters", "drops", "config", "routes"}))
+@pytest.mark.parametrize("name", sorted(set(MAPS) - {"flows", "nats", "counters", "drops", "config", "routes"}))
 def test_rows_go_in_and_out_in_batches(loaded: tuple[object, HostMaps, Path], name: str) -> None:
     maps, spec = loaded[1], MAPS[name]
     rows = {
@@ -53,6 +53,13 @@ def test_rows_go_in_and_out_in_batches(loaded: tuple[object, HostMaps, Path], na
     assert maps.read(name) == {}
 
 
+def opened(maps: HostMaps, name: str) -> dict[int, int]:
+    """Slot -> descriptor of its inner map, which the process holds until it ends."""
+    ids = {int.from_bytes(slot, "little"): int.from_bytes(id_, "little") for slot, id_ in maps.read(name).items()}
+    found = {slot: libbpf.map_by_id(id_) for slot, id_ in ids.items()}
+    return {slot: fd for slot, fd in found.items() if fd is not None}
+
+
 def test_prefixes_arrays_and_flow_tables(loaded: tuple[object, HostMaps, Path]) -> None:
     maps = loaded[1]
     keys = [RouteKey(prefixlen=128 + i, vni=7, addr=bytes(12) + bytes([10, i, 0, 0])).pack() for i in range(20)]
@@ -63,12 +70,22 @@ def test_prefixes_arrays_and_flow_tables(loaded: tuple[object, HostMaps, Path]) 
     assert maps.read("routes") == {}
     maps.put("config", {bytes(4): Config(self=5).pack()})
     assert maps.read("config") == {bytes(4): Config(self=5).pack()}
-    maps.ensure_flow_tables({1: 1024, 9: 256})
-    maps.ensure_flow_tables({9: 512})
-    assert maps.flow_tables() == {1: 1024, 9: 512}
+    assert maps.ensure_flow_tables({1: 4096, 9: 256}) == {1, 9}
+    assert maps.ensure_flow_tables({9: 512}) == {9}
+    assert maps.ensure_flow_tables({1: 4096, 9: 512}) == set()
+    assert maps.flow_tables() == {1: 4096, 9: 512}
+    assert {slot: libbpf.map_info(fd).max_entries for slot, fd in opened(maps, "nats").items()} == {1: 1024, 9: 256}
     assert (maps.read_flows(1), maps.read_flows(5), maps.find_flow(9, bytes(44))) == ({}, {}, None)
+    entries = {FlowKey(vni=7, sport=i).pack(): NatEntry(dport=i).pack() for i in range(100)}
+    for key, value in entries.items():
+        elements.update(opened(maps, "nats")[9], key, value)
+    assert (maps.read_nats(9), maps.read_nats(1), maps.read_nats(5)) == (entries, {}, {})
+    maps.delete_nats(9, [*list(entries)[:50], bytes(44)])
+    assert maps.read_nats(9) == dict(list(entries.items())[50:])
+    maps.delete("nats", [(1).to_bytes(4, "little")])
+    assert maps.ensure_flow_tables({1: 4096}) == {1}
     maps.drop_flow_tables([1, 2, 9])
-    assert maps.flow_tables() == {}
+    assert (maps.flow_tables(), maps.read("nats")) == ({}, {})
     assert maps.drops() == {}
     assert set(maps.counters().values()) == {0}
 

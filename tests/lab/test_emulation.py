@@ -15,6 +15,7 @@ from node_agent.health.answers import Request
 from node_agent.kernel import features, links, netns
 from node_agent.model.errors import Permanent
 from node_agent.model.places import NETNS, RUN, StackPlaces
+from tests import probing
 
 pytestmark = pytest.mark.root
 
@@ -137,10 +138,10 @@ def test_two_stacks_with_the_same_addresses_do_not_meet(new_stack: Callable[[], 
     hosts.make(one, Spec(name="host-1", address="198.18.0.11/24"))
     hosts.make(two, Spec(name="host-1", address="198.18.0.11/24"))
     hosts.make(two, Spec(name="host-2", address="198.18.0.12/24"))
-    assert probes.ping(two.netns_path("host-1"), "198.18.0.12").answered
-    assert not probes.ping(one.netns_path("host-1"), "198.18.0.12", timeout=0.5).answered
+    assert probing.ping(two.netns_path("host-1"), "198.18.0.12").answered
+    assert not probing.ping(one.netns_path("host-1"), "198.18.0.12", timeout=0.5).answered
     cleanup.remove(one.id)
-    assert probes.ping(two.netns_path("host-1"), "198.18.0.12").answered
+    assert probing.ping(two.netns_path("host-1"), "198.18.0.12").answered
 
 
 def test_nothing_of_a_stack_is_in_the_own_namespace(places: StackPlaces) -> None:

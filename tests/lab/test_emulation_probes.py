@@ -14,6 +14,7 @@ from node_agent.health.answers import Request
 from node_agent.health.pairs import Endpoint
 from node_agent.kernel import links, netns
 from node_agent.model.places import StackPlaces
+from tests import probing
 
 pytestmark = pytest.mark.root
 
@@ -86,22 +87,22 @@ def test_a_missing_workload_is_refused_and_the_echo_is_not(places: StackPlaces) 
     first, second = make(places, 2)
     endpoints.stop_workload(places, second.name)
     source = Path(first.netns)
-    assert probes.ping(source, second.address).answered
-    assert probes.tcp(source, second.address, 0.3).reason == "no answer within 0.3 s: connect: Connection refused"
-    assert probes.udp(source, second.address, 0.3).reason == "no answer within 0.3 s: Connection refused"
+    assert probing.ping(source, second.address).answered
+    assert probing.tcp(source, second.address, 0.3).reason == "no answer within 0.3 s: connect: Connection refused"
+    assert probing.udp(source, second.address, 0.3).reason == "no answer within 0.3 s: Connection refused"
 
 
 def test_a_late_workload_is_waited_for(places: StackPlaces) -> None:
     first, second = make(places, 2)
     endpoints.stop_workload(places, second.name)
     endpoints.start_workload(places, second.name, vpc="a", address=second.address)
-    assert probes.tcp(Path(first.netns), second.address).answered
+    assert probing.tcp(Path(first.netns), second.address).answered
 
 
 def test_a_missing_source_is_a_reason(places: StackPlaces) -> None:
     (only,) = make(places, 1)
     gone = replace(only, netns="/run/netns/none")
-    for protocol in (probes.ping, probes.tcp, probes.udp):
+    for protocol in (probing.ping, probing.tcp, probing.udp):
         answer = protocol(Path(gone.netns), only.address)
         assert "open network namespace /run/netns/none" in answer.reason and answer.sent == 0
         assert answer.seconds < 0.5
@@ -109,7 +110,7 @@ def test_a_missing_source_is_a_reason(places: StackPlaces) -> None:
 
 def test_an_address_without_a_route_is_a_reason(places: StackPlaces) -> None:
     (only,) = make(places, 1)
-    for protocol in (probes.ping, probes.tcp, probes.udp):
+    for protocol in (probing.ping, probing.tcp, probing.udp):
         answer = protocol(Path(only.netns), "10.77.0.1", timeout=0.3)
         assert answer.reason.endswith("Network is unreachable") and answer.sent
 
@@ -138,12 +139,14 @@ def test_the_wrong_answerer_is_named(places: StackPlaces) -> None:
 
 def test_the_direct_path_is_asked_about_after_packets_flowed(places: StackPlaces) -> None:
     everyone = make(places, 3)
-    asked: list[tuple[str, str]] = []
+    asked: list[gate.Probed] = []
 
-    def direct(source: Endpoint, target: Endpoint) -> str | None:
-        asked.append((source.name, target.name))
-        return "goes by host-2" if target.name == "a1" else None
+    def direct(probed: gate.Probed) -> str | None:
+        asked.append(probed)
+        return "goes by host-2" if probed.pair.target.name == "a1" else None
 
-    health = gate.examine(everyone, direct=direct)
-    assert len(asked) == 6
+    health = gate.examine(everyone, mtu=1450, direct=direct)
+    assert len(asked) == 6 * 4  # two echoes, the second of full size, TCP and UDP
+    assert all(0 < one.answer.port <= 0xFFFF for one in asked)
+    assert len({one.answer.port for one in asked if one.protocol == "icmp"}) == 6 * 2
     assert [p.rpartition(": ")[2] for p in health.problems] == ["goes by host-2"] * 2

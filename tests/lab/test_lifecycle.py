@@ -12,7 +12,7 @@ import pytest
 from node_agent.cni.protocol import EXHAUSTED, Request
 from node_agent.datapath import programs
 from node_agent.datapath.layout import FlowKey
-from node_agent.datapath.libbpf import BpfError
+from node_agent.datapath.library import BpfError
 from node_agent.emulation import endpoints, hosts
 from node_agent.kernel import filters, links, netns
 from node_agent.model.errors import MizarError, Permanent

@@ -5,26 +5,24 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-import struct
 from collections.abc import Iterator
 
 import pytest
 
 from node_agent.datapath.layout import Counter, DropReason
-from node_agent.health import probes
-from node_agent.kernel import links, netns
+from node_agent.kernel import links
+from tests import probing
 from tests.lab import traffic
 from tests.lab.capture import Capture
+from tests.lab.frames import GATEWAY_MAC, SINK, arp, ethernet, ip, mac, raw, udp
 from tests.lab.network import READY, Network, Pod, made, until
 
 pytestmark = pytest.mark.root
 
-GATEWAY_MAC = "02:6d:7a:00:00:01"
 OTHER_MAC = "02:00:00:00:00:99"
 LINK_GATEWAY = "169.254.1.1"
 IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_PMTUDISC_DONT = 10, 2, 0
 IP_RECVERR, MSG_ERRQUEUE = 11, 0x2000
-SINK = 9000
 TIME_EXCEEDED = 11
 
 
@@ -46,42 +44,6 @@ def network(request: pytest.FixtureRequest) -> Iterator[Network]:
 def capture(network: Network) -> Iterator[Capture]:
     with contextlib.closing(Capture(network.places, network.hosts)) as capture:
         yield capture
-
-
-# --- frames made by hand ---
-
-
-def raw(pod: Pod) -> socket.socket:
-    """Sends whole frames out of the pod's interface."""
-    with netns.enter(pod.netns):
-        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-    sock.bind(("eth0", 0))
-    return sock
-
-
-def mac(text: str) -> bytes:
-    return bytes.fromhex(text.replace(":", ""))
-
-
-def ethernet(source: str, kind: int, target: str = GATEWAY_MAC) -> bytes:
-    return mac(target) + mac(source) + kind.to_bytes(2, "big")
-
-
-def ip(source: str, target: str, payload: bytes, proto: int = 17, ttl: int = 64) -> bytes:
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 0, 0, ttl, proto, 0)
-    head += socket.inet_aton(source) + socket.inet_aton(target)
-    total = sum(struct.unpack("!10H", head))
-    total = (total & 0xFFFF) + (total >> 16)
-    return head[:10] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + head[12:] + payload
-
-
-def udp(data: bytes, sport: int = 4000, dport: int = SINK) -> bytes:
-    return struct.pack("!HHHH", sport, dport, 8 + len(data), 0) + data
-
-
-def arp(operation: int, sender: str, sender_mac: str, target: str) -> bytes:
-    head = struct.pack("!HHBBH", 1, 0x0800, 6, 4, operation)
-    return head + mac(sender_mac) + socket.inet_aton(sender) + bytes(6) + socket.inet_aton(target)
 
 
 def frames(anna: Pod, bert: Pod, emil: Pod) -> dict[str, tuple[bytes, DropReason]]:
@@ -146,7 +108,7 @@ def test_what_an_endpoint_may_not_send_is_dropped_and_counted(network: Network, 
     frame, reason = frames(anna, bert, emil)[kind]
     before = network.dropped(anna.host)
     with (
-        contextlib.closing(raw(anna)) as sock,
+        contextlib.closing(raw(anna.netns)) as sock,
         traffic.udp_socket(bert.netns, SINK) as sink,
         traffic.udp_socket(emil.netns, SINK) as other,
     ):
@@ -169,7 +131,7 @@ def test_the_drop_belongs_to_its_vpc(network: Network) -> None:
     eve = network.pods["eve"]
     with network.maps(eve.host) as maps:
         before = maps.drops()
-        with contextlib.closing(raw(eve)) as sock:
+        with contextlib.closing(raw(eve.netns)) as sock:
             sock.send(ethernet(OTHER_MAC, 0x0800) + ip(eve.address, "10.20.1.2", udp(b"x")))
         key = (network.vni("blue"), DropReason.SOURCE_MAC)
         until(lambda: maps.drops().get(key, 0) == before.get(key, 0) + 1, READY, "the drop")
@@ -185,7 +147,7 @@ def test_two_vpcs_with_the_same_addresses_do_not_meet(network: Network) -> None:
 def test_a_frame_with_the_right_source_passes(network: Network) -> None:
     """The counterpart of the drops above: it is not the raw socket that fails."""
     anna, bert = network.pods["anna"], network.pods["bert"]
-    with contextlib.closing(raw(anna)) as sock, traffic.udp_socket(bert.netns, SINK) as sink:
+    with contextlib.closing(raw(anna.netns)) as sock, traffic.udp_socket(bert.netns, SINK) as sink:
         sock.send(ethernet(anna.mac, 0x0800) + ip(anna.address, bert.address, udp(b"honest")))
         assert sink.recvfrom(100) == (b"honest", (anna.address, 4000))
 
@@ -230,14 +192,14 @@ def test_the_gateway_answers_ping(network: Network, name: str) -> None:
     pod = network.pods[name]
     before = network.counted(Counter.GATEWAY_REPLIES, [pod.host])
     for address in (pod.gateway, LINK_GATEWAY):
-        answer = probes.ping(pod.netns, address, count=3)
+        answer = probing.ping(pod.netns, address, count=3)
         assert (answer.reason, answer.sent, answer.received) == ("", 3, 3)
     assert network.counted(Counter.GATEWAY_REPLIES, [pod.host]) - before == 6
 
 
 def test_arp_is_answered_for_the_gateway_only(network: Network) -> None:
     anna, emil = network.pods["anna"], network.pods["emil"]
-    with contextlib.closing(raw(anna)) as sock:
+    with contextlib.closing(raw(anna.netns)) as sock:
         sock.bind(("eth0", 0x0806))
         sock.settimeout(traffic.ANSWER)
         for asked in (LINK_GATEWAY, anna.gateway):

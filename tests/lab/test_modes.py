@@ -108,7 +108,7 @@ def test_a_gso_datagram_may_be_the_question(network: Network, source: str, targe
 
 @pytest.mark.parametrize(("source", "target"), PAIRS)
 def test_a_tcp_super_packet_may_be_the_question(network: Network, capture: Capture, source: str, target: str) -> None:
-    """Its host forgets the flow in mid-stream: the next packet asks anew, however long, and nothing is sent twice."""
+    """Its host forgets the flow in mid-stream: the next packet asks anew, however long, and nothing is lost."""
     here, there = network.pods[source], network.pods[target]
     with traffic.connect(here.netns, there.address) as sock:
         port = sock.getsockname()[1]
@@ -120,7 +120,8 @@ def test_a_tcp_super_packet_may_be_the_question(network: Network, capture: Captu
             asked = [m for m in capture.take() if m.type == Type.QUERY and m.flow.sport == port]
             assert asked or source != "anna"
             assert all(len(m.frame.data) > 1514 for m in asked[:1])
-        assert traffic.retransmitted(sock) == 0
+        # A question may be overtaken by a packet that met its verdict already: TCP may then send too much, never late.
+        assert traffic.lost(sock) == 0
 
 
 @pytest.mark.parametrize(("source", "target"), PAIRS)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from node_agent.cni.protocol import Request
-from node_agent.datapath.layout import Counter
+from node_agent.datapath import libbpf
+from node_agent.datapath.layout import DIGEST, MAPS, Counter
 from node_agent.emulation import endpoints, processes
 from node_agent.kernel import links
 from node_agent.model.objects import NetworkEndpoint
@@ -99,6 +102,17 @@ def kill_agent(network: Network, host: str) -> float:
     return took
 
 
+def map_ids(folder: Path) -> set[int]:
+    """The kernel's numbers of every pinned map."""
+    found = set()
+    for name in MAPS:
+        fd = libbpf.get(folder / name)
+        assert fd is not None, name
+        found.add(libbpf.map_info(fd).id)
+        os.close(fd)
+    return found
+
+
 def questions(network: Network) -> int:
     """Asked by those hosts whose loads are old flows only."""
     return network.counted(Counter.QUERIES_SENT, HOSTS[1:])
@@ -121,6 +135,24 @@ def test_a_killed_agent_is_missed_by_no_packet(network: Network, loads: Loads, h
 def test_the_roles_that_were_tested_differ(network: Network) -> None:
     assert len(network.outside("red")) == 1
     assert network.bouncers("red-a") == network.members("red")
+
+
+@pytest.mark.parametrize("host", ["host-1", "host-4"])
+def test_programs_with_other_maps_take_over_without_losing_a_packet(network: Network, loads: Loads, host: str) -> None:
+    """As after an edit of abi.h: what is pinned has another layout, and what is attached goes on with it meanwhile."""
+    before, pins = network.dump(host), network.places.host(host).pins
+    old = map_ids(pins / "maps")
+    processes.stop(network.places.host(host).root, "agent")
+    (pins / "layout" / DIGEST).rename(pins / "layout" / "another")
+    (pins / "maps" / "config").unlink()
+    wrong = ("type", "array", "key", "4", "value", "8", "entries", "1", "name", "config")
+    subprocess.run(["bpftool", "map", "create", str(pins / "maps" / "config"), *wrong], check=True)
+    loads.go_on()
+    network.start_agent(host)
+    until(lambda: network.ready(host), READY, f"{host} ready again: {network.log(host)[-2000:]}")
+    assert old.isdisjoint(map_ids(pins / "maps"))
+    assert [entry.name for entry in (pins / "layout").iterdir()] == [DIGEST]
+    assert network.dump(host) == before
 
 
 def test_all_agents_killed_at_once(network: Network, loads: Loads) -> None:

@@ -25,6 +25,7 @@ INTERVAL = 0.01  # seconds between two packets of a load
 SO_RCVBUFFORCE = 33
 UDP_SEGMENT = 103
 TOTAL_RETRANS = 100  # offset in struct tcp_info
+DSACK_DUPS = 216  # likewise, of tcpi_dsack_dups
 
 
 # The kernel (which picks from 32768 on) would pick a port again soon, and its flow would be an old one.
@@ -44,6 +45,15 @@ def udp_socket(where: Path, port: int = 0) -> socket.socket:
 def tcp_socket(where: Path) -> socket.socket:
     with netns.enter(where):
         return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+
+
+def listens(where: Path, port: int = PORT) -> bool:
+    """Whether something in that namespace listens on the TCP port, asked over its loopback."""
+    with contextlib.suppress(OSError), tcp_socket(where) as sock:
+        sock.settimeout(1.0)
+        sock.connect(("127.0.0.1", port))
+        return True
+    return False
 
 
 def ask(sock: socket.socket, address: str) -> dict[str, Any]:
@@ -75,6 +85,18 @@ def retransmitted(sock: socket.socket) -> int:
     """Segments that this end sent more than once."""
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
     return int(struct.unpack_from("=I", info, TOTAL_RETRANS)[0])
+
+
+def lost(sock: socket.socket, within: float = 1.0) -> int:
+    """Segments that this end sent more than once because the first never arrived: those that the other end got twice
+    (RFC 2883) were only overtaken. Its word on them may come late: waits for it so many seconds."""
+    end = time.monotonic() + within
+    while True:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+        missing = struct.unpack_from("=I", info, TOTAL_RETRANS)[0] - struct.unpack_from("=I", info, DSACK_DUPS)[0]
+        if missing <= 0 or time.monotonic() > end:
+            return int(missing)
+        time.sleep(0.01)
 
 
 def echo(sock: socket.socket, data: bytes) -> bytes:
@@ -186,6 +208,7 @@ class Stream(Load):
             for due in self.ticks():
                 self._receive(sock, due)
                 if self.lost < 64 * self.BLOCK:
+                    sock.settimeout(ANSWER)  # not what was left of the last wait: a slow peer is no error
                     sock.sendall(pattern(self.sent, self.BLOCK))
                     self.sent += self.BLOCK
             end = time.monotonic() + ANSWER
