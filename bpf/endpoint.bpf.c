@@ -68,7 +68,7 @@ static __always_inline int endpoint_packet(struct __sk_buff *skb, struct config 
 	if (!same_addr(&p->key.src, &port->addr))
 		return drop(p, DROP_SOURCE_ADDRESS); /* an error about a flow that is not its own */
 	if (is_gateway(port, ip->daddr) && p->key.proto == IPPROTO_ICMP) {
-		p->reason = p->later_fragment ? DROP_UNKNOWN_DESTINATION : answer_echo(eth, end);
+		p->reason = answer_echo(p, eth, end);
 		if (p->reason)
 			return STEP_DROP;
 		count(COUNTER_GATEWAY_REPLIES);
@@ -77,10 +77,9 @@ static __always_inline int endpoint_packet(struct __sk_buff *skb, struct config 
 	if (skb->mark) /* a clone of a packet that went through all of this */
 		return clone_cut(skb, p) ? STEP_END : core_run(p, skb->mark == MARK_REVALIDATE ? STEP_REVALIDATE : STEP_PROBE);
 	if (ip->ttl <= 1) {
-		/* Never an error about an error (RFC 1122 3.2.2). */
 		drop_count(p->key.vni, DROP_TTL);
 		p->reason = DROP_TTL;
-		if (p->icmp_error || answer_error(skb, port->gateway, port->addr.w[3], ICMP_TIME_EXCEEDED, 0, 0))
+		if (answer_error(skb, p, port->gateway, port->addr.w[3], ICMP_TIME_EXCEEDED, 0, 0))
 			return STEP_DROP;
 		return STEP_END;
 	}
@@ -89,12 +88,12 @@ static __always_inline int endpoint_packet(struct __sk_buff *skb, struct config 
 }
 
 /* Would the packet, or a segment of it, be larger than the uplink takes? */
-static __always_inline int too_big(const struct __sk_buff *skb, const struct config *c)
+static __always_inline int too_big(const struct __sk_buff *skb, const struct config *c, const struct packet *p)
 {
 	__u32 room = WIRE_BYTES - ETH_HLEN; /* skb->len counts the inner Ethernet header already */
 
 	if (skb->gso_size)
-		return skb->gso_size + sizeof(struct iphdr) + sizeof(struct udphdr) + WIRE_BYTES > c->mtu;
+		return skb->gso_size + p->header + p->transport + WIRE_BYTES > c->mtu;
 	return skb->len + room > c->mtu;
 }
 
@@ -105,11 +104,11 @@ static __always_inline int refuse_too_big(struct __sk_buff *skb, const struct co
 	__be32 endpoint;
 
 	p->reason = DROP_TOO_BIG;
-	if (p->icmp_error || (void *)(ip + 1) > (void *)(long)skb->data_end)
+	if ((void *)(ip + 1) > (void *)(long)skb->data_end)
 		return refuse(p);
 	endpoint = ip->saddr;
 	drop_count(p->key.vni, p->reason);
-	if (answer_error(skb, LINK_GATEWAY, endpoint, ICMP_DEST_UNREACH, ICMP_FRAGMENTATION_NEEDED, c->mtu - WIRE_BYTES))
+	if (answer_error(skb, p, LINK_GATEWAY, endpoint, ICMP_DEST_UNREACH, ICMP_FRAGMENTATION_NEEDED, c->mtu - WIRE_BYTES))
 		return TC_ACT_SHOT;
 	return bpf_redirect(skb->ifindex, 0);
 }
@@ -120,7 +119,7 @@ static __always_inline int echo_back(struct __sk_buff *skb, struct packet *p)
 	struct ethhdr *eth = (void *)(long)skb->data;
 
 	if ((void *)(eth + 1) <= (void *)(long)skb->data_end)
-		p->reason = answer_echo(eth, (void *)(long)skb->data_end);
+		p->reason = answer_echo(p, eth, (void *)(long)skb->data_end);
 	if (p->reason)
 		return refuse(p);
 	count(COUNTER_GATEWAY_REPLIES);
@@ -165,7 +164,7 @@ int endpoint_tc(struct __sk_buff *skb)
 	if (p->reason)
 		return refuse(p);
 	step = endpoint_packet(skb, c, port, p);
-	if (step == STEP_SEND && too_big(skb, c))
+	if (step == STEP_SEND && too_big(skb, c, p))
 		return refuse_too_big(skb, c, p);
 	if (!skb->mark && p->revalidate)
 		send_clone(skb, MARK_REVALIDATE);

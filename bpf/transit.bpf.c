@@ -103,7 +103,7 @@ static __always_inline int deliver(struct __sk_buff *skb, struct packet *p, __u8
 	}
 	if (!reason && step == STEP_ECHO) {
 		if ((void *)(eth + 1) <= (void *)(long)skb->data_end)
-			reason = answer_echo(eth, (void *)(long)skb->data_end);
+			reason = answer_echo(p, eth, (void *)(long)skb->data_end);
 		if (!reason)
 			count(COUNTER_GATEWAY_REPLIES);
 	}

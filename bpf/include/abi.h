@@ -62,7 +62,7 @@ enum action {
 	ACTION_RETRY = 5,	/* the source is not known here yet: ask another */
 	ACTION_BUSY = 6,
 	ACTION_HERE = 7,
-	ACTION_KEEP = 8,
+	ACTION_KEEP = 8, /* reserved: to a question about a backend that stays. Today's answer is ALLOW: it names the host too */
 	ACTION_GONE = 9,
 	ACTION_EGRESS = 10,
 };
@@ -85,12 +85,12 @@ enum drop_reason {
 	DROP_TTL,
 	DROP_FRAGMENT_UNKNOWN,	   /* a later fragment came before its first */
 	DROP_ICMP_ERROR_NO_FLOW,   /* an ICMP error about a flow that is not known here */
-	DROP_NO_VPC,		   /* no row for this VNI on this host */
+	DROP_NO_VPC,		   /* no row for this VNI on this host; counted under VNI 0 */
 	DROP_NO_BOUNCER,	   /* nobody to ask: no row for the subnet, or no member active */
 	DROP_NO_ANSWER,		   /* every bouncer was asked and none could answer */
 	DROP_HOP_LIMIT,
 	DROP_PENDING_BUDGET,	   /* too much sent while the question is open */
-	DROP_QUERY_BUDGET,	   /* the endpoint asks more questions a second than it may */
+	DROP_QUERY_BUDGET,	   /* the endpoint asks more questions, or sends more ICMP errors, a second than it may */
 	DROP_UNKNOWN_DESTINATION,
 	DROP_DENIED,
 	DROP_NO_BACKEND,	   /* a service without backends */
@@ -165,6 +165,7 @@ struct config {
 	__u32 pending_bytes;
 	__u32 fragment;
 	__u32 reask;	    /* an unanswered revalidation is repeated after this */
+	__u32 renew;	    /* a SYN on a service's entry that was idle for longer than this asks anew */
 	__u32 skip;	    /* a bouncer that does not answer is probed after this */
 	__u32 busy;	    /* a busy bouncer is left alone for this */
 	__u32 dead_queries; /* so many unanswered queries, the first older than `pending`: the bouncer is skipped */
@@ -365,7 +366,7 @@ struct backend_key {
 };
 
 struct backend_row {
-	__u32 ready; /* 0: serving or terminating: keeps what it has, gets nothing new */
+	__u32 pad; /* that the row is there says it all */
 };
 
 /* asked: open questions and cached refusals, apart from the flows so that a scan cannot evict live ones. */
@@ -412,7 +413,13 @@ struct bouncer_state {
 	__u32 dead;
 };
 
-/* budgets: token buckets; of a port's queries (host 0, id its ifindex) and of an asking host's (id the VNI). */
+/* budgets: token buckets; of a port's queries and ICMP errors (host 0, id its ifindex), of its new rows in `asked` (host
+ * BUDGET_ASKED, id its ifindex), and of an asking host's queries (id the VNI). */
+enum budget_owner {
+	BUDGET_ASKED = 0x7fffffff, /* no host's address in any byte order */
+	BUDGET_ASKED_SHARE = 16,   /* of the rate and burst of queries */
+};
+
 struct budget_key {
 	__be32 host;
 	__u32 id;

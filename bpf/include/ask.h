@@ -56,7 +56,7 @@ __attribute__((noinline)) int step_ask(struct packet *p)
 		return drop(p, DROP_NO_BOUNCER);
 	if (p->hop > c->hop_limit)
 		return drop(p, DROP_HOP_LIMIT);
-	mask = bouncers_alive(p, vpc, mask, &probe);
+	mask = bouncers_alive(c, p, vpc, mask, &probe);
 	n = places(mask);
 	host = vpc_member(vpc, mask, (p->hash + p->attempt) % (n ? n : 1));
 	if (host != p->self && subnet && (p->key.dst.w[3] & subnet->mask) == p->subnet)
@@ -82,9 +82,11 @@ __attribute__((noinline)) int step_revalidate(struct packet *p)
 		if (!n || !(n->kind & NAT_FORWARD))
 			return STEP_END;
 		e = &n->flow;
-		p->flags = WIRE_NATED; /* asks after the backend it has */
-		p->nat_addr = n->dst;
-		p->nat_port = n->dport;
+		if (!nat_beside(&p->key, n)) {
+			p->flags = WIRE_NATED; /* asks after the backend it has */
+			p->nat_addr = n->dst;
+			p->nat_port = n->dport;
+		}
 	}
 	p->bits = WIRE_ASK_ONLY;
 	p->hop = 0;
@@ -108,7 +110,7 @@ __attribute__((noinline)) int step_probe(struct packet *p)
 		return drop(p, DROP_NO_VPC);
 	host = vpc->members[p->probe & (SET_PLACES - 1)];
 	b = bouncer_find(host);
-	if (!b || !b->dead || before(p->now, b->until))
+	if (!b || !b->dead || left_alone(c, b, p->now))
 		return STEP_END; /* another clone was quicker */
 	b->until = p->now + c->skip;
 	p->bits = WIRE_ASK_ONLY;

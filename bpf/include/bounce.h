@@ -36,6 +36,21 @@ static __always_inline int answer(struct packet *p, __u8 action)
 	return STEP_VERDICT;
 }
 
+/* Is this query to be looked at at all? Before that nothing is spent, in nobody's name, and nothing is answered. 0, or the
+ * reason why not. */
+static __always_inline __u32 check_asker(const struct config *c, const struct packet *p)
+{
+	if (p->bits & WIRE_PASSED) {
+		struct vpc_row *vpc = vpc_find(p->key.vni);
+
+		if (!vpc || !vpc_accepts(vpc, p->from))
+			return DROP_UNTRUSTED;
+	} else if (p->asker != p->from) {
+		return DROP_ASKER_MISMATCH;
+	}
+	return p->asker == p->self || underlay_host(c, p->asker) ? 0 : DROP_UNTRUSTED;
+}
+
 /* First leg: does the source live where the query comes from? 0 to go on, else the action to answer with. `own`: the
  * serving row of its subnet, which mostly is the destination's too. */
 static __always_inline __u8 check_source(struct packet *p, struct serving_row **own, __be32 *own_subnet)
@@ -126,6 +141,9 @@ __attribute__((noinline)) int step_bounce(struct packet *p)
 
 	if (!p || !c)
 		return STEP_DROP;
+	p->reason = check_asker(c, p);
+	if (p->reason)
+		return STEP_DROP;
 	budget.host = p->asker;
 	budget.id = p->key.vni;
 	if (c->busy_rate && p->asker != p->self &&
@@ -133,14 +151,7 @@ __attribute__((noinline)) int step_bounce(struct packet *p)
 		count(COUNTER_QUERIES_REFUSED_BUSY);
 		return answer(p, ACTION_BUSY);
 	}
-	if (p->bits & WIRE_PASSED) {
-		struct vpc_row *vpc = vpc_find(p->key.vni);
-
-		if (!vpc || !vpc_accepts(vpc, p->from))
-			return drop(p, DROP_UNTRUSTED);
-	} else {
-		if (p->asker != p->from)
-			return drop(p, DROP_ASKER_MISMATCH);
+	if (!(p->bits & WIRE_PASSED)) {
 		refused = check_source(p, &serving_row, &own_subnet);
 		if (refused)
 			return answer(p, refused);

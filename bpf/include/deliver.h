@@ -49,6 +49,23 @@ static __always_inline int forward_natted(struct packet *p, const struct nat_ent
 	return forward(p, n->flow.host, n->flow.peer_tag, n->flow.vip, n->flow.vip_port, 0);
 }
 
+/* The client knows best whether it speaks to a service: its packet tells the backend's host, which may have forgotten, or
+ * remember another connection of the same ports. */
+static __always_inline void learn_vip(struct flow_entry *e, const struct packet *p)
+{
+	int natted = p->flags & WIRE_NATED;
+
+	if (natted && (e->vip != p->nat_addr || e->vip_port != p->nat_port)) {
+		e->vip = p->nat_addr;
+		e->vip_port = p->nat_port;
+		e->flags = (e->flags & ~FLOW_REPLY) | FLOW_NATED | FLOW_LEARNED;
+	} else if (!natted && e->vip) {
+		e->vip = 0;
+		e->vip_port = 0;
+		e->flags &= ~FLOW_NATED;
+	}
+}
+
 /* The reply's entry, from what was seen: replies need no query. A live entry keeps its host. */
 static __always_inline void learn(const struct config *c, struct packet *p, __be16 owner_tag)
 {
@@ -59,11 +76,8 @@ static __always_inline void learn(const struct config *c, struct packet *p, __be
 		flow_touch(e, p);
 		if (e->host != p->from && !e->asked)
 			e->confirmed = p->now - 2 * c->fresh; /* never believed, but asked about once */
-		if (p->flags & WIRE_NATED && !e->vip) { /* the client's packet heals what its backend had forgotten */
-			e->vip = p->nat_addr;
-			e->vip_port = p->nat_port;
-			e->flags = (e->flags & ~FLOW_REPLY) | FLOW_NATED | FLOW_LEARNED;
-		}
+		if (e->host == p->from)
+			learn_vip(e, p);
 		return;
 	}
 	flow_entry_make(p, p->from, p->own_tag, owner_tag, FLOW_LEARNED, &new);
@@ -78,20 +92,23 @@ static __always_inline void learn(const struct config *c, struct packet *p, __be
 	bpf_map_delete_elem(&asked, &back);
 }
 
-/* A reply of a service's backend whose pair was lost here: the packet itself says who it was sent as. */
-static __always_inline void nat_heal(const struct config *c, struct packet *p, const struct local_row *local)
+/* A reply of a service's backend whose pair was lost here: the packet itself says who it was sent as. It cannot say which
+ * port of the client a changed port stood for: the client's own next packet will. 0 when the pair stands again. */
+static __always_inline int nat_heal(const struct config *c, struct packet *p, const struct local_row *local)
 {
 	struct nat_pair *pair = nat_pair_get();
 
-	if (!pair)
-		return;
+	if (!pair || bpf_ntohs(p->key.dport) >= NAT_PORT_BASE)
+		return -1;
 	pair->key = reversed(&p->key);
 	pair->key.dst.w[3] = p->nat_addr;
 	pair->key.dport = p->nat_port;
 	nat_pair_make(pair, p->key.src.w[3], p->key.sport, 0, p->from, p->own_tag, local->tag, p->now);
-	nat_install(c, p, pair);
+	if (nat_install(c, p, pair, 1))
+		return -1;
 	nat_rewrite(p, &pair->reverse);
 	count(COUNTER_NAT_HEALED);
+	return 0;
 }
 
 /* At the client's host: the backend's address becomes the VIP again. 1: it was a service's reply; 0: it was none;
@@ -108,10 +125,10 @@ static __always_inline int unnat(const struct config *c, struct packet *p, const
 	}
 	if (!(p->flags & WIRE_REPLY))
 		return 0;
-	if (p->flags & WIRE_NATED) {
-		nat_heal(c, p, local);
-		return 1;
-	}
+	if (p->icmp_error)
+		return p->flags & WIRE_NATED ? -1 : 0;
+	if (p->flags & WIRE_NATED)
+		return nat_heal(c, p, local) ? -1 : 1;
 	back = reversed(&p->key);
 	return flow_live(c, p, &back, local->tag) ? 0 : -1;
 }
@@ -134,12 +151,12 @@ __attribute__((noinline)) int step_arrive(struct packet *p)
 		return p->from == p->self ? STEP_NOT_HERE : STEP_SEND;
 	}
 	p->slot = local->slot;
-	if (!p->icmp_error && !p->rewrite) {
+	if (!p->rewrite) {
 		int reply = unnat(c, p, local);
 
 		if (reply < 0)
-			return drop(p, DROP_UNKNOWN_REPLY);
-		if (!reply)
+			return drop(p, p->icmp_error ? DROP_ICMP_ERROR_NO_FLOW : DROP_UNKNOWN_REPLY);
+		if (!reply && !p->icmp_error)
 			learn(c, p, local->tag);
 	} else if (!p->icmp_error && p->was_src == p->key.src.w[3]) {
 		learn(c, p, local->tag); /* not where the gateway stands for the endpoint itself: the pair knows the way */

@@ -5,6 +5,15 @@
 #include "budget.h"
 #include "deliver.h"
 
+/* May the endpoint have another row in `asked`, which is everybody's? Who scans asks on, but is not remembered: others' open
+ * questions and refusals are. */
+static __always_inline int may_note(const struct config *c, const struct packet *p)
+{
+	struct budget_key key = {.host = BUDGET_ASKED, .id = p->ifindex};
+
+	return budget_take(&key, 256, c->query_rate / BUDGET_ASKED_SHARE, (c->query_burst << 8) / BUDGET_ASKED_SHARE, p->now);
+}
+
 /* Notes the question, or that it is still open. 0 to ask, else the reason not to. */
 static __always_inline __u32 note_question(const struct config *c, struct packet *p)
 {
@@ -14,7 +23,8 @@ static __always_inline __u32 note_question(const struct config *c, struct packet
 
 	p->attempt = 0;
 	if (!a || a->owner_tag != p->own_tag || (a->state != ASKED_PENDING && elapsed(p->now, a->since) > c->negative)) {
-		bpf_map_update_elem(&asked, &p->key, &first, BPF_ANY);
+		if (a || may_note(c, p))
+			bpf_map_update_elem(&asked, &p->key, &first, BPF_ANY);
 		return 0;
 	}
 	if (a->state == ASKED_DENIED)
@@ -63,6 +73,8 @@ __attribute__((noinline)) int step_egress(struct packet *p)
 		return STEP_DROP;
 	budget.id = p->ifindex;
 	p->hop = 0;
+	if (p->icmp_error && !budget_take(&budget, 256, c->query_rate, c->query_burst << 8, p->now))
+		return drop(p, DROP_QUERY_BUDGET);
 	e = flow_live(c, p, &p->key, p->own_tag);
 	if (e) {
 		flow_touch(e, p);
@@ -74,9 +86,9 @@ __attribute__((noinline)) int step_egress(struct packet *p)
 		return hairpin_back(p, n);
 	if (n && n->kind & NAT_FORWARD) {
 		/* A SYN on an idle entry is another connection on the same ports: it gets a choice of its own. */
-		if (!(p->tcp_flags & TCP_SYN && elapsed(p->now, n->flow.seen) > c->reask)) {
+		if (!(p->tcp_flags & TCP_SYN && elapsed(p->now, n->flow.seen) > c->renew)) {
 			flow_touch(&n->flow, p);
-			p->revalidate = flow_due(c, &n->flow, p);
+			p->revalidate = !p->icmp_error && flow_due(c, &n->flow, p);
 			return forward_natted(p, n);
 		}
 		nat_remove(p, &p->key, n);

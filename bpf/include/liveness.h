@@ -14,14 +14,19 @@ static __always_inline struct bouncer_state *bouncer_find(__be32 host)
 	return bpf_map_lookup_elem(&bouncers, &key);
 }
 
-static __always_inline int before(__u32 now, __u32 then)
+/* Is the bouncer to be left alone (or, a dead one, not to be probed)? It never is for longer than the longest of the two
+ * times: an `until` that seems to be further ahead was never set, or is long past. */
+static __always_inline int left_alone(const struct config *c, const struct bouncer_state *b, __u32 now)
 {
-	return (__s32)(then - now) > 0;
+	__u32 longest = c->skip > c->busy ? c->skip : c->busy;
+
+	return b->until - now - 1 < longest;
 }
 
 /* The places of `mask` whose bouncers may be asked; all of them when none may. `probe`: place of a dead one whose time
  * for a probe has come, SET_PLACES for none. */
-static __always_inline __u32 bouncers_alive(const struct packet *p, const struct vpc_row *vpc, __u32 mask, __u32 *probe)
+static __always_inline __u32 bouncers_alive(const struct config *c, const struct packet *p, const struct vpc_row *vpc,
+					    __u32 mask, __u32 *probe)
 {
 	__u32 alive = mask;
 
@@ -34,9 +39,9 @@ static __always_inline __u32 bouncers_alive(const struct packet *p, const struct
 		b = bouncer_find(vpc->members[i]);
 		if (!b)
 			continue;
-		if (b->dead && !before(p->now, b->until))
+		if (b->dead && !left_alone(c, b, p->now))
 			*probe = i;
-		if (b->dead || before(p->now, b->until))
+		if (b->dead || left_alone(c, b, p->now))
 			alive &= ~(1 << i);
 	}
 	return alive ? alive : mask;

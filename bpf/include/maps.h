@@ -85,13 +85,14 @@ static __always_inline void count(__u32 which)
 		*value += 1;
 }
 
-/* Ticks from `then` to `now`, 32 bits that may wrap. 0 when `then` is later: another CPU may have stamped an entry after
- * this program read its own clock. */
+/* Ticks that lie between one CPU's reading of the clock and another's, at most. */
+#define CLOCK_SKEW 1024
+
+/* Ticks from `then` to `now`, 32 bits that may wrap. 0 when `then` is a little later: another CPU may have stamped an
+ * entry after this program read its own clock. What seems to be further ahead is long past. */
 static __always_inline __u32 elapsed(__u32 now, __u32 then)
 {
-	__s32 ticks = (__s32)(now - then);
-
-	return ticks < 0 ? 0 : ticks;
+	return then - now < CLOCK_SKEW ? 0 : now - then;
 }
 
 static __always_inline __u32 now_ticks(void)

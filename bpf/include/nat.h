@@ -9,7 +9,7 @@
 #include "flow.h"
 
 #define NAT_TRIES 8
-#define NAT_PORT_BASE 32768
+#define NAT_PORT_BASE 61440 /* to 65535: where a client's own system does not look for ports unless told to */
 
 static __always_inline struct nat_entry *nat_live(const struct config *c, const struct packet *p,
 						  const struct flow_key *key, __be16 owner_tag)
@@ -28,6 +28,12 @@ static __always_inline struct nat_entry *nat_live(const struct config *c, const 
 		return n;
 	bpf_map_delete_elem(table, key);
 	return NULL;
+}
+
+/* Of a direct flow beside a service's, with the same client port and backend: it changes nothing but that port. */
+static __always_inline int nat_beside(const struct flow_key *key, const struct nat_entry *n)
+{
+	return n->kind & NAT_FORWARD && n->dst == key->dst.w[3] && n->dport == key->dport;
 }
 
 /* What the flow's other direction looks like on arrival, after this entry's rewriting. */
@@ -137,9 +143,9 @@ static __always_inline struct nat_pair *nat_pair_get(void)
 	return bpf_map_lookup_elem(&nat_scratch, &zero);
 }
 
-/* Both entries or neither. `pair` comes with everything but the client's port towards the backend, which changes when
- * another flow has it. 0, or the reason to drop. */
-static __always_inline __u32 nat_install(const struct config *c, const struct packet *p, struct nat_pair *pair)
+/* Both entries or neither. `pair` comes with the client's own port towards the backend, which changes when another flow has
+ * it; with `tries` 1 it must not. 0, or the reason to drop. */
+static __always_inline __u32 nat_install(const struct config *c, const struct packet *p, struct nat_pair *pair, __u32 tries)
 {
 	__u32 slot = p->slot, hash = p->hash;
 	void *table = bpf_map_lookup_elem(&nats, &slot);
@@ -148,13 +154,13 @@ static __always_inline __u32 nat_install(const struct config *c, const struct pa
 	if (!table)
 		return DROP_NAT_CLASH;
 #pragma clang loop unroll(disable)
-	for (__u32 i = 0; i < NAT_TRIES; i++) {
+	for (__u32 i = 0; i < tries; i++) {
 		pair->back = nat_reverse_key(&pair->key, &pair->forward);
 		if (!nat_taken(c, p, &pair->back, &pair->reverse, pair->forward.flow.owner_tag)) {
 			found = 1;
 			break;
 		}
-		pair->forward.sport = bpf_htons(NAT_PORT_BASE + (mix(hash + i) & 0x7fff));
+		pair->forward.sport = bpf_htons(NAT_PORT_BASE + (mix(hash + i) & 0xfff));
 	}
 	if (!found)
 		return DROP_NAT_CLASH;

@@ -74,8 +74,10 @@ struct packet {
 	__u8 probe;	 /* place of the bouncer that a clone should probe; SET_PLACES: none */
 	__u8 rewrite;
 	__u8 header;	/* bytes of the inner IP header */
+	__u8 transport; /* bytes of the TCP or UDP header behind it */
+	__u8 quoted;	/* of an ICMP error: bytes of the IP header that it quotes */
 	__u8 later_fragment;
-	__u8 pad[3];
+	__u8 pad[1];
 };
 
 /* One per CPU instead of one on the stack, which has no room for it beside the steps' own. A program runs to its end with

@@ -55,10 +55,13 @@ static __always_inline __u32 parse_icmp_error(struct iphdr *embedded, void *end,
 		return DROP_MALFORMED;
 	if (embedded->saddr != p->key.dst.w[3])
 		return DROP_MALFORMED;
+	if (embedded->frag_off & bpf_htons(IP_FRAGMENT_OFFSET))
+		return DROP_ICMP_ERROR_NO_FLOW; /* it quotes no ports, and need not have been sent (RFC 1122, 3.2.2) */
 	ports = (void *)embedded + embedded->ihl * 4;
 	if ((void *)(ports + 1) > end)
 		return DROP_MALFORMED;
 	p->icmp_error = 1;
+	p->quoted = embedded->ihl * 4;
 	p->key.src = mapped(embedded->daddr);
 	p->key.proto = embedded->protocol;
 	if (embedded->protocol == IPPROTO_TCP || embedded->protocol == IPPROTO_UDP) {
@@ -81,10 +84,12 @@ static __always_inline __u32 parse_l4(void *l4, void *end, struct packet *p)
 		if ((void *)(tcp + 1) > end)
 			return DROP_MALFORMED;
 		p->tcp_flags = ((__u8 *)l4)[13];
+		p->transport = (((__u8 *)l4)[12] >> 4) * 4;
 		break;
 	case IPPROTO_UDP:
 		if (l4 + sizeof(struct udphdr) > end)
 			return DROP_MALFORMED;
+		p->transport = sizeof(struct udphdr);
 		break;
 	case IPPROTO_ICMP:
 		if ((void *)(icmp + 1) > end)
@@ -149,8 +154,8 @@ static __always_inline __u32 parse_inner(struct config *c, void *l3, void *end, 
 	p->later_fragment = !!(fragment & IP_FRAGMENT_OFFSET);
 	if (!p->later_fragment)
 		reason = parse_l4(l3 + header, end, p);
-	if (!reason && fragment)
-		reason = parse_fragment(c, p, ip->id, !p->later_fragment);
+	if (!reason && fragment) /* nobody cuts an error in pieces, and its key is not the datagram's */
+		reason = p->icmp_error ? DROP_MALFORMED : parse_fragment(c, p, ip->id, !p->later_fragment);
 	p->hash = flow_hash(&p->key);
 	return reason;
 }

@@ -6,6 +6,7 @@
 #include "drop.h"
 #include "local.h"
 #include "parse.h"
+#include "refuse.h"
 #include "rewrite.h"
 #include "wire.h"
 

@@ -5,29 +5,62 @@
 #include "deliver.h"
 #include "liveness.h"
 
-static __always_inline int verdict_allow(const struct config *c, struct packet *p)
+/* A pair for the packet's flow, to this backend, and the packet on its way. */
+static __always_inline int verdict_pair(const struct config *c, struct packet *p, __be32 backend, __be16 port,
+					__be32 gateway)
 {
-	struct flow_entry *e = flow_live(c, p, &p->key, p->own_tag), new = {};
+	struct nat_pair *pair = nat_pair_get();
+	__u32 reason;
+
+	if (!pair)
+		return STEP_DROP;
+	pair->key = p->key;
+	nat_pair_make(pair, backend, port, gateway, p->target, p->peer_tag, p->own_tag, p->now);
+	reason = nat_install(c, p, pair, NAT_TRIES);
+	return reason ? drop(p, reason) : forward_natted(p, &pair->forward);
+}
+
+/* The flow has no entry yet. Where its replies would be taken for those of a service's flow (the client has one from the same
+ * port, and this is its backend), it too gets a pair: one that changes the port alone. */
+static __always_inline int verdict_install(const struct config *c, struct packet *p, __be32 gateway)
+{
+	struct flow_key back = reversed(&p->key);
+	struct nat_entry *n = nat_live(c, p, &p->key, p->own_tag);
+	struct flow_entry new = {};
+	int only = p->bits & WIRE_ASK_ONLY;
+
+	if (n && nat_beside(&p->key, n)) {
+		if (only)
+			flow_confirm(&n->flow, p, p->target, p->peer_tag);
+		return only ? STEP_END : forward_natted(p, n);
+	}
+	n = nat_live(c, p, &back, p->own_tag);
+	if (n && n->kind & NAT_REVERSE)
+		return only ? STEP_END : verdict_pair(c, p, p->key.dst.w[3], p->key.dport, gateway);
+	flow_entry_make(p, p->target, p->peer_tag, p->own_tag, FLOW_ASKED | (p->flags & WIRE_REPLY && !only ? FLOW_REPLY : 0),
+			&new);
+	if (!flow_insert(p, &p->key, &new))
+		count(COUNTER_ENTRIES_ASKED);
+	return only ? STEP_END : forward_by(p, &new);
+}
+
+static __always_inline int verdict_allow(const struct config *c, struct packet *p, __be32 gateway)
+{
+	struct flow_entry *e = flow_live(c, p, &p->key, p->own_tag);
 
 	bpf_map_delete_elem(&asked, &p->key);
-	if (!e) {
-		flow_entry_make(p, p->target, p->peer_tag, p->own_tag,
-				FLOW_ASKED | (p->flags & WIRE_REPLY && !(p->bits & WIRE_ASK_ONLY) ? FLOW_REPLY : 0), &new);
-		if (!flow_insert(p, &p->key, &new))
-			count(COUNTER_ENTRIES_ASKED);
-		e = &new;
-	} else if (p->bits & WIRE_ASK_ONLY) {
-		flow_confirm(e, p, p->target, p->peer_tag);
-	}
-	return p->bits & WIRE_ASK_ONLY ? STEP_END : forward_by(p, e);
+	if (!e)
+		return verdict_install(c, p, gateway);
+	if (!(p->bits & WIRE_ASK_ONLY))
+		return forward_by(p, e);
+	flow_confirm(e, p, p->target, p->peer_tag);
+	return STEP_END;
 }
 
 /* The destination is a service, and this is the backend that was chosen, or that may stay. */
 static __always_inline int verdict_backend(const struct config *c, struct packet *p, __be32 gateway)
 {
 	struct nat_entry *n = nat_live(c, p, &p->key, p->own_tag);
-	struct nat_pair *pair = nat_pair_get();
-	__u32 reason;
 
 	bpf_map_delete_elem(&asked, &p->key);
 	if (n && p->bits & WIRE_ASK_ONLY && n->dst == p->nat_addr && n->dport == p->nat_port)
@@ -36,12 +69,7 @@ static __always_inline int verdict_backend(const struct config *c, struct packet
 		return STEP_END;
 	if (n && n->kind & NAT_FORWARD)
 		return forward_natted(p, n);
-	if (!pair)
-		return STEP_DROP;
-	pair->key = p->key;
-	nat_pair_make(pair, p->nat_addr, p->nat_port, gateway, p->target, p->peer_tag, p->own_tag, p->now);
-	reason = nat_install(c, p, pair);
-	return reason ? drop(p, reason) : forward_natted(p, &pair->forward);
+	return verdict_pair(c, p, p->nat_addr, p->nat_port, gateway);
 }
 
 /* No backend for a new flow, or none any more for this one. */
@@ -70,24 +98,35 @@ static __always_inline int verdict_echo(struct packet *p, const struct local_row
 	return STEP_ECHO;
 }
 
-static __always_inline int verdict_refuse(struct packet *p, __u8 state, __u32 reason)
+static __always_inline int verdict_refuse(const struct config *c, struct packet *p, __u8 state, __u32 reason)
 {
+	struct nat_entry *n;
 	struct asked_entry a = {.since = p->now, .state = state, .owner_tag = p->own_tag};
 
-	bpf_map_update_elem(&asked, &p->key, &a, BPF_ANY);
+	bpf_map_update_elem(&asked, &p->key, &a, BPF_EXIST); /* in its question's place, if that was noted */
 	if (!(p->bits & WIRE_ASK_ONLY))
 		return drop(p, reason);
 	flow_remove(p, &p->key); /* what was allowed is so no more */
+	n = nat_live(c, p, &p->key, p->own_tag);
+	if (n && nat_beside(&p->key, n))
+		nat_remove(p, &p->key, n);
 	return STEP_END;
+}
+
+/* How many bouncers of the source's subnet may be asked. */
+static __always_inline __u32 verdict_bouncers(const struct packet *p, const struct vpc_row *vpc)
+{
+	struct subnet_key key = {.vni = p->key.vni, .subnet = p->subnet};
+	struct subnet_row *subnet = bpf_map_lookup_elem(&subnets, &key);
+
+	return places(subnet ? subnet->bouncers & vpc->ask : 0);
 }
 
 /* This bouncer could not say: the same packet asks another one at once, until each pair of bouncers had its turn or eight
  * questions were asked, which is all that `try` can tell apart. */
 static __always_inline int verdict_elsewhere(struct packet *p, const struct vpc_row *vpc)
 {
-	struct subnet_key key = {.vni = p->key.vni, .subnet = p->subnet};
-	struct subnet_row *subnet = bpf_map_lookup_elem(&subnets, &key);
-	__u32 n = places(subnet ? subnet->bouncers & vpc->ask : 0);
+	__u32 n = verdict_bouncers(p, vpc);
 
 	p->hop++;
 	p->attempt = (p->attempt + 1) & WIRE_TRY_MASK;
@@ -118,22 +157,23 @@ __attribute__((noinline)) int step_verdict(struct packet *p)
 	count(COUNTER_VERDICTS_APPLIED);
 	bouncer_answered(c, p);
 
-	/* The list behind the answer may be old: one other is asked, and what comes then counts. */
-	if (p->flags & WIRE_STALE && !p->hop && (p->action == ACTION_ALLOW || p->action == ACTION_UNKNOWN))
+	/* The list behind the answer may be old: one other is asked, if there is one, and what comes then counts. */
+	if (p->flags & WIRE_STALE && !p->hop && (p->action == ACTION_ALLOW || p->action == ACTION_UNKNOWN) &&
+	    verdict_bouncers(p, vpc) > 1)
 		return verdict_elsewhere(p, vpc);
 	if (p->action == ACTION_ALLOW && p->target != p->self && !underlay_host(c, p->target))
 		return drop(p, DROP_UNTRUSTED);
 	switch (p->action) {
 	case ACTION_ALLOW:
-		return p->flags & WIRE_NATED ? verdict_backend(c, p, local->gateway) : verdict_allow(c, p);
+		return p->flags & WIRE_NATED ? verdict_backend(c, p, local->gateway) : verdict_allow(c, p, local->gateway);
 	case ACTION_GONE:
 		return verdict_gone(c, p, local);
 	case ACTION_HERE:
 		return verdict_echo(p, local);
 	case ACTION_DENY:
-		return verdict_refuse(p, ASKED_DENIED, DROP_DENIED);
+		return verdict_refuse(c, p, ASKED_DENIED, DROP_DENIED);
 	case ACTION_UNKNOWN:
-		return verdict_refuse(p, ASKED_NEGATIVE, DROP_UNKNOWN_DESTINATION);
+		return verdict_refuse(c, p, ASKED_NEGATIVE, DROP_UNKNOWN_DESTINATION);
 	case ACTION_NOT_SERVING:
 	case ACTION_RETRY:
 	case ACTION_BUSY:

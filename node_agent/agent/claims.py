@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator
 from node_agent.model.addresses import Usable, claim_mistakes
 from node_agent.model.errors import AlreadyExists, Invalid, NotFound, Permanent, Temporary
 from node_agent.model.objects import NetworkEndpoint, NetworkEndpointSpec, Subnet, endpoint_name
+from node_agent.model.places import veth_name
 from node_agent.model.users import guarded
 from node_agent.store.base import Store
 
@@ -35,6 +36,20 @@ def order(cidr: str, host: str, taken: Collection[str] = ()) -> Iterator[str]:
         address = usable[(start + i) % len(usable)]
         if address not in taken:
             yield address
+
+
+def veth(endpoint: NetworkEndpoint) -> str:
+    """Name of the host side of the endpoint's veth. Pure."""
+    return veth_name(endpoint.spec.container_id, endpoint.spec.interface)
+
+
+def of(store: Store, host: str) -> list[NetworkEndpoint]:
+    """The endpoints that the host has, is to have, or had until just now; some perhaps twice."""
+    return [
+        endpoint
+        for field in ("spec.host", "status.host", "status.previous_host")
+        for endpoint in store.list(NetworkEndpoint, {field: host})
+    ]
 
 
 def find(store: Store, host: str, container_id: str, interface: str) -> list[NetworkEndpoint]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from node_agent.agent import acknowledge, claims
@@ -58,6 +58,7 @@ class Endpoints:
         self._interfaces = tuple(threading.Lock() for _ in range(_LOCKS))
         # Held from the making or removing of a device to its rows: whoever compares the two finds them agreeing.
         self._devices = threading.Lock()
+        self._had: set[tuple[str, str]] = set()  # (name, uid) of the endpoints that were here at the last `sweep`
         self._moves = Moves(config, store, tables, kernel, log, self._devices, monotonic=monotonic, sleep=sleep)
 
     def add(self, request: Request) -> Reply:
@@ -112,19 +113,30 @@ class Endpoints:
         if endpoint.meta.deleting:
             self._finish(endpoint)
 
+    def sweep(self) -> list[str]:
+        """As `adopt`, once an endpoint that was here is no concern of this host's any more: removed, or wanted
+        elsewhere, before its time here was over. Nothing to do else."""
+        own = {(endpoint.name, endpoint.meta.uid) for endpoint in self._tables.own()}
+        done = self.adopt() if self._had - own else []
+        self._moves.keep(own)
+        self._had = own  # not before: what failed is tried again
+        return done
+
     def adopt(self) -> list[str]:
-        """Bring the devices that are there together with the endpoints that were claimed for them; returns the names
-        of those whose device is another than the rows said."""
+        """Bring the devices that are there together with the endpoints that were claimed for them, and remove those
+        of no endpoint. Returns what had to be done, one sentence each."""
         with self._devices:
-            changed = self._changed()
+            changed, strays = self._changed(), self._strays()
             for name, ifindex in changed.items():
                 self._tables.link(name, ifindex)
-        return list(changed)
+            for veth in strays:
+                self._kernel.remove_endpoint(veth)
+        return _sentences(changed, strays)
 
     def differences(self) -> list[str]:
         """What `adopt` would change, one sentence each. Changes nothing."""
         with self._devices:
-            return [f"the device of endpoint {name} is not the one in this host's rows" for name in self._changed()]
+            return _sentences(self._changed(), self._strays())
 
     # --- inside ---
 
@@ -183,7 +195,7 @@ class Endpoints:
         return Device(
             netns=netns,
             interface=spec.interface,
-            veth=veth_name(spec.container_id, spec.interface),
+            veth=claims.veth(endpoint),
             address=spec.address,
             mac=endpoint_mac(vpc.status.vni, spec.address),
             mtu=pod_mtu(self._kernel.uplink().mtu),
@@ -221,7 +233,7 @@ class Endpoints:
 
     def _finish(self, endpoint: NetworkEndpoint) -> None:
         """Complete a removal that somebody began in the store."""
-        with self._alone(veth_name(endpoint.spec.container_id, endpoint.spec.interface)):
+        with self._alone(claims.veth(endpoint)):
             if endpoint in self._tables.own():  # else the DEL that began it was quicker
                 self._remove(endpoint)
 
@@ -233,7 +245,7 @@ class Endpoints:
         with self._devices:
             self._tables.link(endpoint.name, 0)
             self._tables.gone(NetworkEndpoint.kind, endpoint.name)
-            self._kernel.remove_endpoint(veth_name(endpoint.spec.container_id, endpoint.spec.interface))
+            self._kernel.remove_endpoint(claims.veth(endpoint))
         self._tables.purge_flows(vni, endpoint.spec.address)
         if endpoint.status.host in ("", self._config.host):  # else it was on its way here, and another has it still
             self._store.drop_finalizer(NetworkEndpoint, endpoint.name, ENDPOINT_FINALIZER, uid=uid)
@@ -242,16 +254,29 @@ class Endpoints:
     def _changed(self) -> dict[str, int]:
         """Name -> ifindex as it is (0: none), of the endpoints whose device is another than the rows say."""
         links, world = self._kernel.endpoint_links(), self._tables.world
-        own = {e.name: links.get(veth_name(e.spec.container_id, e.spec.interface), 0) for e in self._tables.own()}
+        own = {e.name: links.get(claims.veth(e), 0) for e in self._tables.own()}
         return {
             name: own.get(name, 0)
             for name in sorted({*own, *world.links})
             if world.links.get(name, 0) != own.get(name, 0)
         }
 
+    def _strays(self) -> list[str]:
+        """Names of devices made for endpoints that are none of this host's, by the store's word too: an endpoint is
+        there before its device is."""
+        strays = self._kernel.endpoint_links().keys() - {claims.veth(e) for e in self._tables.own()}
+        if strays:
+            strays -= {claims.veth(e) for e in claims.of(self._store, self._config.host)}
+        return sorted(strays)
+
     def _alone(self, veth: str) -> threading.Lock:
         """Requests about one interface wait for each other, and now and then for another's."""
         return self._interfaces[int(veth[2:], 16) % _LOCKS]
+
+
+def _sentences(changed: Iterable[str], strays: Iterable[str]) -> list[str]:
+    found = [f"the device of endpoint {name} is not the one in this host's rows" for name in changed]
+    return found + [f"the device {veth} is of no endpoint of this host" for veth in strays]
 
 
 def _reply(endpoint: NetworkEndpoint, subnet: Subnet, device: Device) -> Reply:

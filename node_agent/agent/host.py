@@ -103,8 +103,8 @@ class HostAgent:
                 self._ensure_programs()
             with self._noting("rows"):
                 if self._synced and self._endpoints:
-                    for name in self._endpoints.adopt():
-                        self._log.warning("device of endpoint changed", endpoint=name)
+                    for what in self._endpoints.adopt():
+                        self._log.warning("devices put right", what=what)
                 for change in self._tables.verify():
                     self._log.warning("rows put back", what=str(change))
             with self._noting("uplink"):
@@ -206,13 +206,16 @@ class HostAgent:
         if self._endpoints is None:
             return
         if not self._synced:
-            self._endpoints.adopt()
+            for what in self._endpoints.adopt():
+                self._log.info("devices", what=what)
             for change in self._tables.adopt():
                 self._log.info("rows", what=str(change))
             self._synced = True
             self._log.info("synced", vpcs=len(self._tables.world.vpcs), endpoints=len(self._tables.world.links))
         for endpoint in self._tables.own():
             self._endpoints.attend(endpoint)
+        for what in self._endpoints.sweep():
+            self._log.info("devices", what=what)
 
     def _beat(self, now: float) -> None:
         """Tell the store, when it is time or when there is news."""

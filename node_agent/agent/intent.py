@@ -100,15 +100,15 @@ class Intent:
             opened.complete = True
         while self._left:
             opened, obj = self._left.pop(0)
-            changes += self._hide(opened, obj.kind, obj.name)
+            changes += self._hide(opened, obj.kind, obj.name, obj.meta.uid)
         return changes
 
-    def _hide(self, opened: _Open, kind: str, name: str) -> list[Change]:
+    def _hide(self, opened: _Open, kind: str, name: str, uid: str = "") -> list[Change]:
         """The watch shows the object no longer; it is gone once no watch does."""
         opened.shown.discard((kind, name))
         if any((kind, name) in other.shown for other in self._open.values()):
             return []
-        return self._tables.gone(kind, name)
+        return self._tables.gone(kind, name, uid)
 
     def _rewatch(self, changes: list[Change]) -> bool:
         """Open what is needed and, once that is read, close what is not. Whether there is more to do."""

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
-from node_agent.agent import acknowledge
+from node_agent.agent import acknowledge, claims
 from node_agent.agent.kernel import Device, Kernel
 from node_agent.agent.log import Log
 from node_agent.agent.tables import Tables
 from node_agent.model.config import AgentConfig
 from node_agent.model.errors import Conflict, NotFound
 from node_agent.model.objects import NetworkEndpoint, NetworkEndpointStatus, Subnet, Vpc
-from node_agent.model.places import veth_name
 from node_agent.store.base import Store
 
 LINGER = 0.2  # seconds: what was on its way through the old veth has passed
@@ -80,7 +79,7 @@ class Moves:
         if endpoint.name in self._tables.world.links and now - since >= LINGER:
             with self._devices:
                 self._tables.link(endpoint.name, 0)
-                self._kernel.remove_endpoint(veth_name(endpoint.spec.container_id, endpoint.spec.interface))
+                self._kernel.remove_endpoint(claims.veth(endpoint))
             self._log.info("endpoint moved away", endpoint=endpoint.name, target=endpoint.status.host)
         if now - since >= MOVED_FOR:
             # Another version: it moved on, or is gone; the store will say.
@@ -97,6 +96,10 @@ class Moves:
     def stay(self, endpoint: NetworkEndpoint) -> None:
         """The endpoint lives here; when it leaves the next time, its time begins anew."""
         self._left.pop((endpoint.name, endpoint.meta.uid), None)
+
+    def keep(self, own: Collection[tuple[str, str]]) -> None:
+        """Remember nothing of other endpoints than these (name, uid)."""
+        self._left = {key: since for key, since in self._left.items() if key in own}
 
     def _say(
         self, endpoint: NetworkEndpoint, status: NetworkEndpointStatus, vpc: Vpc, asked: Mapping[str, str]

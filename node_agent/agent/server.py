@@ -10,18 +10,19 @@ import contextlib
 import os
 import socket
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from node_agent.agent.log import Log
-from node_agent.cni import protocol
+from node_agent.cni import lines, protocol
 from node_agent.cni.protocol import Reply, Request
 from node_agent.model.errors import Invalid
 
 LONGEST_REQUEST = 1 << 16  # bytes
-PATIENCE = 10.0  # seconds for a client to send its line
-PAUSE = 0.1  # seconds after a client that could not be accepted
+PATIENCE = 10.0  # seconds for a client to send its line, and as many to take the answer
+PAUSE = 0.1  # seconds after a client that could not be served
 _AT_ONCE = 64  # requests; more wait in the backlog
 
 
@@ -57,17 +58,26 @@ class Server:
             try:
                 client, _ = self._socket.accept()
             except OSError as error:  # of this one client, or there are no descriptors for now
-                if not self._closed.wait(PAUSE):
-                    self._log.warning("request not accepted", error=str(error))
+                self._pass_over(error)
                 continue
             self._free.acquire()
-            threading.Thread(target=self._serve, args=(client,), name="request", daemon=True).start()
+            try:
+                threading.Thread(target=self._serve, args=(client,), name="request", daemon=True).start()
+            except RuntimeError as error:  # there are no threads for now
+                self._free.release()
+                client.close()  # its line unread: a reset, after which it may ask again
+                self._pass_over(error)
+
+    def _pass_over(self, error: Exception) -> None:
+        """Go on with the next client, in a moment."""
+        if not self._closed.wait(PAUSE):
+            self._log.warning("request not accepted", error=str(error))
 
     def _serve(self, client: socket.socket) -> None:
         try:
             with client:
+                reply = self._answer(lines.read(client, LONGEST_REQUEST, time.monotonic() + PATIENCE))
                 client.settimeout(PATIENCE)
-                reply = self._answer(_line(client))
                 client.sendall(protocol.encode(reply))
         except OSError as error:
             self._log.warning("client went away", error=str(error))
@@ -82,13 +92,3 @@ class Server:
         except Exception as error:  # a mistake of ours must not take the agent down, nor leave the caller waiting
             self._log.error("request broke", error=traceback.format_exc())
             return Reply(code=protocol.FAILED, message=f"answer request: {type(error).__name__}: {error}")
-
-
-def _line(client: socket.socket) -> bytes:
-    found = b""
-    while not found.endswith(b"\n") and len(found) < LONGEST_REQUEST:
-        part = client.recv(65536)
-        if not part:
-            break
-        found += part
-    return found

@@ -77,8 +77,14 @@ class Tables:
         news = [obj for obj in objects if self._is_news(obj)]
         return self._settle(lambda: [c for obj in news for c in self._desired.put(obj)]) if news else []
 
-    def gone(self, kind: str, name: str) -> list[Change]:
-        return self._settle(lambda: self._desired.gone(kind, name))
+    def gone(self, kind: str, name: str, uid: str = "") -> list[Change]:
+        """The object is no more, or no concern of this host's; with a uid: unless the name is another's by now, whom
+        a request made meanwhile. Returns the steps taken."""
+        with self._lock:
+            known = self._find(kind, name)
+            if uid and known and known.meta.uid != uid:
+                return []
+            return self._settle(lambda: self._desired.gone(kind, name))
 
     def link(self, name: str, ifindex: int) -> list[Change]:
         """The endpoint's veth is here (ifindex), or is here no more (0)."""
@@ -168,17 +174,17 @@ class Tables:
             self.suspect = False
             return changes
 
+    def _find(self, kind: str, name: str) -> Known | None:
+        known: dict[str, Mapping[str, Known]] = {
+            Vpc.kind: self.world.vpcs,
+            Subnet.kind: self.world.subnets,
+            NetworkEndpoint.kind: self.world.endpoints,
+            NetworkService.kind: self.world.services,
+        }
+        return known[kind].get(name)
+
     def _is_news(self, obj: Known) -> bool:
-        known: Known | None
-        match obj:
-            case Vpc():
-                known = self.world.vpcs.get(obj.name)
-            case Subnet():
-                known = self.world.subnets.get(obj.name)
-            case NetworkEndpoint():
-                known = self.world.endpoints.get(obj.name)
-            case NetworkService():
-                known = self.world.services.get(obj.name)
+        known = self._find(obj.kind, obj.name)
         return (
             known is None or known.meta.uid != obj.meta.uid or known.meta.resource_version < obj.meta.resource_version
         )

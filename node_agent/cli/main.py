@@ -198,8 +198,7 @@ def _stacks(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([dataclasses.asdict(stack) for stack in known]))
         return 0
-    for stack in known:
-        print(f"{stack.id}  {stack.folder}  {len(stack.pids)} processes")
+    print(stacks.text(known))
     return 0
 
 

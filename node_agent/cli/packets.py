@@ -33,10 +33,8 @@ class Message:
     tag: int = 0
     nat: str = ""
     action: Action | None = None
-    hop: int = 0
     attempt: int = 0
     passed: bool = False
-    ask_only: bool = False
     reply: bool = False
 
 
@@ -85,10 +83,8 @@ def message(raw: bytes) -> Message | None:
         tag=0 if asked else struct.unpack_from(">H", first)[0],
         nat=f"{_dotted(second[:4])}:{struct.unpack_from('>H', second, 4)[0]}" if vxlan[1] & WireFlag.NATED else "",
         action=Action(action) if kind == WireType.VERDICT and action in set(Action) else None,
-        hop=vxlan[3] >> 4,
         attempt=vxlan[3] >> 1 & 7,
         passed=bool(vxlan[2] & WireBit.PASSED),
-        ask_only=bool(vxlan[2] & WireBit.ASK_ONLY),
         reply=bool(vxlan[1] & WireFlag.REPLY),
     )
 

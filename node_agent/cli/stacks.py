@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from node_agent.model.places import RUN, StackPlaces, stack_id
 PROJECT = Path(__file__).resolve().parents[2]
 LOCAL = "local"
 """Name of the stack that `make up` brings up."""
+
+NONE = "there is none on this machine: `make up` brings one up"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,13 @@ def found() -> tuple[Stack, ...]:
     """The stacks with a store, by id."""
     ids = sorted(path.parent.name for path in RUN.glob("*/store.db"))
     return tuple(read(StackPlaces(id)) for id in ids)
+
+
+def text(known: Sequence[Stack]) -> str:
+    """A line for each stack, or what to do when there is none."""
+    if not known:
+        return NONE
+    return "\n".join(f"{one.id}  {one.folder}  {_processes(len(one.pids))}" for one in known)
 
 
 def choose(identity: str, name: str, *, root: Path = PROJECT) -> StackPlaces:
@@ -47,7 +57,7 @@ def choose(identity: str, name: str, *, root: Path = PROJECT) -> StackPlaces:
         raise Permanent(
             f"choose stack: this project's, {wanted}, is not up; there are {told}: add --stack-id ID or --stack NAME"
         )
-    raise Permanent("find stack: there is none on this machine: `make up` brings one up")
+    raise Permanent(f"find stack: {NONE}")
 
 
 def read(places: StackPlaces) -> Stack:
@@ -58,6 +68,10 @@ def read(places: StackPlaces) -> Stack:
         files.update({folder.name: places.host(folder.name).agent_pid for folder in sorted(hosts.iterdir())})
     pids = {name: pid for name, file in files.items() if (pid := living(file))}
     return Stack(id=places.id, folder=str(places.root), pids=pids)
+
+
+def _processes(number: int) -> str:
+    return f"{number} process{'' if number == 1 else 'es'}"
 
 
 def living(file: Path) -> int:

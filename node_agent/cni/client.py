@@ -10,7 +10,7 @@ import socket
 import time
 from pathlib import Path
 
-from node_agent.cni import protocol
+from node_agent.cni import lines, protocol
 from node_agent.cni.protocol import Reply, Request
 from node_agent.model.errors import Permanent, Temporary
 
@@ -30,7 +30,7 @@ def call(path: Path, request: Request, timeout: float = 30.0) -> Reply:
             conn.settimeout(timeout)
             conn.connect(str(path))
             conn.sendall(protocol.encode(request))
-            line = _line(conn, until)
+            line = lines.read(conn, LONGEST_REPLY, until)
     except OSError as error:
         raise Temporary(f"{asked}: {error.strerror or 'no answer in time'}") from error
     if not line.endswith(b"\n"):
@@ -54,17 +54,3 @@ def persist(path: Path, request: Request, seconds: float) -> Reply:
             if left <= 0:
                 raise
             time.sleep(min(error.delay, PAUSE_MOST, left))
-
-
-def _line(conn: socket.socket, until: float) -> bytes:
-    found = b""
-    while not found.endswith(b"\n") and len(found) < LONGEST_REPLY:
-        left = until - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        conn.settimeout(left)
-        part = conn.recv(65536)
-        if not part:
-            break
-        found += part
-    return found

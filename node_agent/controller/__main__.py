@@ -66,7 +66,8 @@ def _open(config: ControllerConfig, log: Log, stop: threading.Event) -> Store | 
 def _run(config: ControllerConfig, store: Store, log: Log, stop: threading.Event, socket: Path) -> None:
     """`socket`: where the figures are asked for."""
     clock = _clock()
-    controller, rebalancer = Controller(config, store, clock, log), Rebalancer(config, store, clock, log)
+    controller = Controller(config, store, clock, log)
+    rebalancer = Rebalancer(config, store, clock, log, controller.write)
 
     def stopped() -> bool:
         rebalancer.turn()  # between two turns of the loop: one writer at a time

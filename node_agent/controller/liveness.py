@@ -85,7 +85,8 @@ def view(
     return seen
 
 
-def frozen(pulses: Mapping[str, Pulse]) -> bool:
-    """More than a third of the hosts that ever lived look dead: more likely it is us who cannot see."""
-    lived = [pulse for pulse in pulses.values() if pulse.heartbeat]
+def frozen(pulses: Mapping[str, Pulse], hosts: Mapping[str, Host]) -> bool:
+    """More than a third of the hosts that ever lived look dead: more likely it is us who cannot see. Drained hosts do
+    not count: they are on their way out, and their silence says nothing about us. `hosts`: as `view` has them."""
+    lived = [pulse for name, pulse in pulses.items() if pulse.heartbeat and not hosts[name].drain]
     return 3 * sum(pulse.dead for pulse in lived) > len(lived)

@@ -80,6 +80,21 @@ class Controller:
         self._memory = made.memory
         self._due = now + TICK
 
+    def write(self, change: Change) -> None:
+        """Carry out one change, of a plan of this loop or of the rebalancer's. Raises Conflict, NotFound (somebody
+        else wrote in between: read again) and Temporary."""
+        vpc = change.vpc
+        # Where a set serves already, a new member hears first what it will bounce: what it then reports of the VPC's
+        # new state includes that it knows it all.
+        if not vpc.status.members:
+            self._write_vpc(change)
+        for subnet, status in change.subnets:
+            self._store.put_status(
+                Subnet, subnet.name, status, uid=subnet.meta.uid, resource_version=subnet.meta.resource_version
+            )
+        if vpc.status.members:
+            self._write_vpc(change)
+
     def close(self) -> None:
         for watch in self._watches.values():
             watch.close()
@@ -111,7 +126,7 @@ class Controller:
             return  # the VNIs of this plan may be another's
         for change in made.changes:
             try:
-                self._write_change(change)
+                self.write(change)
             except (Conflict, NotFound) as error:
                 self._refused(error)
         for lift in made.lifts:
@@ -128,19 +143,6 @@ class Controller:
             self._store.put_status(
                 Watermark, MARK, status, uid=found.meta.uid, resource_version=found.meta.resource_version
             )
-
-    def _write_change(self, change: Change) -> None:
-        vpc = change.vpc
-        # Where a set serves already, a new member hears first what it will bounce: what it then reports of the VPC's
-        # new state includes that it knows it all.
-        if not vpc.status.members:
-            self._write_vpc(change)
-        for subnet, status in change.subnets:
-            self._store.put_status(
-                Subnet, subnet.name, status, uid=subnet.meta.uid, resource_version=subnet.meta.resource_version
-            )
-        if vpc.status.members:
-            self._write_vpc(change)
 
     def _write_vpc(self, change: Change) -> None:
         vpc = change.vpc

@@ -8,7 +8,7 @@ is believed at once.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -68,7 +68,7 @@ class Memory:
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A new status for one VPC and for subnets of it. The VPC's is written first; a refusal ends the group."""
+    """A new status for one VPC and for subnets of it. `loop` knows their order; a refusal ends the group."""
 
     vpc: Vpc
     status: VpcStatus
@@ -91,8 +91,7 @@ def plan(state: State, memory: Memory, now: float, config: ControllerConfig) -> 
     something happens or a timer ends."""
     pulses = feel(memory.pulses, state.hosts, now, config)
     hosts = view(state.hosts, pulses, now, config)
-    # A drained host is on its way out: its silence says nothing about us.
-    is_frozen = frozen({name: pulse for name, pulse in pulses.items() if not hosts[name].drain})
+    is_frozen = frozen(pulses, hosts)
     since = _since(state, memory, now)
     vnis, mark = _vnis(state)
     holders = _holders(state)
@@ -109,7 +108,7 @@ def plan(state: State, memory: Memory, now: float, config: ControllerConfig) -> 
         status = VpcStatus(
             vni=vnis.get(vpc.name, vpc.status.vni), members=members, observed_generation=vpc.meta.generation
         )
-        subnets = _subnets(vpc, subnets_of[vpc.name], members, hosts, is_frozen)
+        subnets = bounced(vpc, subnets_of[vpc.name], members, hosts, frozen=is_frozen)
         if status != vpc.status or subnets:
             changes.append(Change(vpc=vpc, status=status, subnets=subnets))
 
@@ -190,13 +189,18 @@ def _progress(
     return known, spent
 
 
-def _subnets(
-    vpc: Vpc, subnets: Collection[Subnet], members: Collection[SetMember], hosts: Mapping[str, Host], is_frozen: bool
+def bounced(
+    vpc: Vpc,
+    subnets: Iterable[Subnet],
+    members: Collection[SetMember],
+    hosts: Mapping[str, Host],
+    *,
+    frozen: bool = False,
 ) -> tuple[tuple[Subnet, SubnetStatus], ...]:
-    """New status of those subnets that need one."""
+    """New status of those subnets of the VPC that need one once it has these members. Called by `rebalance` too."""
     changes = []
     for subnet in subnets:
-        chosen = bouncers(subnet.name, vpc, members, subnet.status.bouncers, hosts, frozen=is_frozen)
+        chosen = bouncers(subnet.name, vpc, members, subnet.status.bouncers, hosts, frozen=frozen)
         status = replace(subnet.status, bouncers=chosen, observed_generation=subnet.meta.generation)
         if status != subnet.status and not subnet.meta.deleting:
             changes.append((subnet, status))

@@ -17,6 +17,7 @@ from node_agent.controller import placement
 from node_agent.controller.balance import balance
 from node_agent.controller.liveness import Host, Pulse, feel, frozen, view
 from node_agent.controller.log import Log
+from node_agent.controller.plan import Change, bounced
 from node_agent.model.config import ControllerConfig
 from node_agent.model.errors import AlreadyExists, Conflict, NotFound, Temporary
 from node_agent.model.objects import NetworkHost, SetMember, Subnet, Vpc, Watermark
@@ -74,7 +75,8 @@ def foreseen(
         name: replace(pulse, dead=bool(pulse.heartbeat) and now - pulse.heartbeat > config.dead_after)
         for name, pulse in pulses.items()
     }
-    seen, halted = view(by_name, pulses, now, config), frozen(pulses)
+    seen = view(by_name, pulses, now, config)
+    halted = frozen(pulses, seen)
     planned = {} if halted else balance([vpc for vpc in vpcs if not vpc.meta.deleting], wanted, seen)
     return [
         _foreseen(
@@ -89,10 +91,18 @@ def foreseen(
 
 
 class Rebalancer:
-    """The requests and the hosts as the controller has seen them. `clock`: seconds since the epoch. One thread."""
+    """The requests and the hosts as the controller has seen them. `clock`: seconds since the epoch. `write`: the
+    loop's (`Controller.write`), which knows in which order a VPC and its subnets are written. One thread."""
 
-    def __init__(self, config: ControllerConfig, store: Store, clock: Callable[[], float], log: Log) -> None:
-        self._config, self._store, self._clock, self._log = config, store, clock, log
+    def __init__(
+        self,
+        config: ControllerConfig,
+        store: Store,
+        clock: Callable[[], float],
+        log: Log,
+        write: Callable[[Change], None],
+    ) -> None:
+        self._config, self._store, self._clock, self._log, self._write = config, store, clock, log, write
         self._watches: dict[type[Watermark] | type[NetworkHost], Watch] = {
             cls: store.watch(cls) for cls in (Watermark, NetworkHost)
         }
@@ -138,34 +148,23 @@ class Rebalancer:
         if not self._wishes:
             return
         vpcs = {vpc.name: vpc for vpc in self._store.list(Vpc) if not vpc.meta.deleting}
-        hosts, halted = view(self._hosts, self._pulses, now, self._config), frozen(self._pulses)
+        hosts = view(self._hosts, self._pulses, now, self._config)
+        halted = frozen(self._pulses, hosts)
         wishes = {wish.name.removeprefix(PREFIX): wish for wish in self._wishes.values()}
         planned = {} if halted else balance(list(vpcs.values()), wishes, hosts)
         for name, wish in wishes.items():
             vpc = vpcs.get(name)
             if vpc and name in planned:
-                self._join(vpc, planned[name], hosts)
+                self._write(self._joined(vpc, planned[name], hosts))
                 self._log.say("rebalancing", vpc=name, joining=_names(m for m in planned[name] if m.state == "joining"))
             elif not vpc or not vpc.status.members or not _waits(vpc, halted=halted):
                 self._store.delete(Watermark, wish.name, uid=wish.meta.uid)
                 self._log.say("rebalanced", vpc=name, set=_names(vpc.status.members if vpc else ()))
 
-    def _join(self, vpc: Vpc, members: tuple[SetMember, ...], hosts: Mapping[str, Host]) -> None:
-        """Subnets first, as the loop does it (`loop`): who joins hears what it will bounce, then that it joins."""
-        for subnet in self._store.list(Subnet, {"spec.vpc": vpc.name}):
-            chosen = placement.bouncers(subnet.name, vpc, members, subnet.status.bouncers, hosts)
-            if chosen != subnet.status.bouncers and not subnet.meta.deleting:
-                status = replace(subnet.status, bouncers=chosen)
-                self._store.put_status(
-                    Subnet, subnet.name, status, uid=subnet.meta.uid, resource_version=subnet.meta.resource_version
-                )
-        self._store.put_status(
-            Vpc,
-            vpc.name,
-            replace(vpc.status, members=members),
-            uid=vpc.meta.uid,
-            resource_version=vpc.meta.resource_version,
-        )
+    def _joined(self, vpc: Vpc, members: tuple[SetMember, ...], hosts: Mapping[str, Host]) -> Change:
+        subnets = self._store.list(Subnet, {"spec.vpc": vpc.name})
+        status = replace(vpc.status, members=members)
+        return Change(vpc=vpc, status=status, subnets=bounced(vpc, subnets, members, hosts))
 
 
 def _foreseen(

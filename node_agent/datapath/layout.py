@@ -238,9 +238,7 @@ class BackendKey(Record):
 class BackendRow(Record):
     SIZE: ClassVar[int] = 4
     FIELDS: ClassVar[tuple[Field, ...]] = (
-        Field("ready", 0, "=I"),
     )
-    ready: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,7 +289,7 @@ class BudgetKey(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Record):
-    SIZE: ClassVar[int] = 164
+    SIZE: ClassVar[int] = 168
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("self", 0, ">I"),
         Field("uplink", 4, "=I"),
@@ -309,16 +307,17 @@ class Config(Record):
         Field("pending_bytes", 52, "=I"),
         Field("fragment", 56, "=I"),
         Field("reask", 60, "=I"),
-        Field("skip", 64, "=I"),
-        Field("busy", 68, "=I"),
-        Field("dead_queries", 72, "=I"),
-        Field("query_burst", 76, "=I"),
-        Field("query_rate", 80, "=I"),
-        Field("busy_rate", 84, "=I"),
-        Field("busy_burst", 88, "=I"),
-        Field("link", 92, ">I"),
-        Field("link_mask", 96, ">I"),
-        Field("underlay", 100, "", 8, Prefix),
+        Field("renew", 64, "=I"),
+        Field("skip", 68, "=I"),
+        Field("busy", 72, "=I"),
+        Field("dead_queries", 76, "=I"),
+        Field("query_burst", 80, "=I"),
+        Field("query_rate", 84, "=I"),
+        Field("busy_rate", 88, "=I"),
+        Field("busy_burst", 92, "=I"),
+        Field("link", 96, ">I"),
+        Field("link_mask", 100, ">I"),
+        Field("underlay", 104, "", 8, Prefix),
     )
     self: int = 0
     uplink: int = 0
@@ -336,6 +335,7 @@ class Config(Record):
     pending_bytes: int = 0
     fragment: int = 0
     reask: int = 0
+    renew: int = 0
     skip: int = 0
     busy: int = 0
     dead_queries: int = 0
@@ -642,7 +642,7 @@ MAPS: dict[str, MapSpec] = {
     "backends": MapSpec("backends", 1, 20, 4, 262144, 1, BackendKey, BackendRow),
     "bouncers": MapSpec("bouncers", 9, 4, 16, 4096, 0, BouncerKey, BouncerState),
     "budgets": MapSpec("budgets", 9, 8, 8, 16384, 0, BudgetKey, Budget),
-    "config": MapSpec("config", 2, 4, 164, 1, 0, None, Config),
+    "config": MapSpec("config", 2, 4, 168, 1, 0, None, Config),
     "counters": MapSpec("counters", 6, 4, 8, 22, 0, None, None),
     "drops": MapSpec("drops", 5, 8, 8, 8192, 1, DropKey, None),
     "endpoints": MapSpec("endpoints", 1, 20, 16, 1048576, 1, EndpointKey, EndpointRow),
@@ -660,4 +660,4 @@ MAPS: dict[str, MapSpec] = {
 }
 
 # Of all the above: maps filled under another layout must not be read under this one.
-DIGEST = "e93828e7667c"
+DIGEST = "813f5fe64c6f"

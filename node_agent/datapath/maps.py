@@ -237,11 +237,12 @@ class _Inner:
 
 
 def counted_drops(rows: Rows) -> dict[tuple[int, DropReason], int]:
-    """Entries of map `drops` as (VNI, reason) -> packets."""
+    """Entries of map `drops` as (VNI, reason) -> packets. The programs keep rows where nothing was counted yet."""
     found = {}
     for raw, value in rows.items():
-        key = DropKey.unpack(raw)
-        found[key.vni, DropReason(key.reason)] = struct.unpack("=Q", value)[0]
+        key, (number,) = DropKey.unpack(raw), struct.unpack("=Q", value)
+        if number:
+            found[key.vni, DropReason(key.reason)] = number
     return found
 
 

@@ -23,7 +23,7 @@ REASONS: Mapping[DropReason, str] = {
     DropReason.NO_ANSWER: "every bouncer was asked and none could answer",
     DropReason.HOP_LIMIT: "sent round too often",
     DropReason.PENDING_BUDGET: "the flow sent too much while its question is open",
-    DropReason.QUERY_BUDGET: "the endpoint asks more questions a second than it may",
+    DropReason.QUERY_BUDGET: "the endpoint asks more questions, or sends more ICMP errors, a second than it may",
     DropReason.UNKNOWN_DESTINATION: "nobody in the VPC has the destination address",
     DropReason.DENIED: "refused by policy",
     DropReason.NO_BACKEND: "the service has no backend",

@@ -218,15 +218,6 @@ class Links:
         with _saying(f"add default route via {gateway} on {name}"):
             self._route.route("replace", dst="0.0.0.0/0", gateway=gateway, oif=index, flags=RTNH_ONLINK)
 
-    def routes(self, name: str) -> tuple[str, ...]:
-        """IPv4 routes of the main table through the interface: "dst" or "dst via gateway", sorted."""
-        index = self.need(name).index
-        with _saying(f"read routes of {name}"):
-            found = [
-                m for m in self._route.get_routes(family=socket.AF_INET, table=254) if m.get_attr("RTA_OIF") == index
-            ]
-        return tuple(sorted(_route_text(m) for m in found))
-
     # --- inside ---
 
     def _ensure_kind(self, name: str, kind: str, **how: Any) -> Link:
@@ -279,13 +270,6 @@ def _link(message: Any) -> Link:
 def _prefix(text: str) -> dict[str, Any]:
     address, _, length = text.partition("/")
     return {"address": address, "prefixlen": int(length or 32)}
-
-
-def _route_text(message: Any) -> str:
-    destination = message.get_attr("RTA_DST")
-    prefix = f"{destination}/{message['dst_len']}" if destination else "default"
-    gateway = message.get_attr("RTA_GATEWAY")
-    return f"{prefix} via {gateway}" if gateway else prefix
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ KEY = bytes(4)
 HOP_LIMIT = 8  # not-here answers and repeated questions of one packet
 PENDING_PACKETS, PENDING_BYTES = 64, 256 * 1024  # what one flow may send while its question is open
 REASK = 1.0  # seconds after which a revalidation that nobody answered is repeated
+RENEW = 1.0  # seconds without a packet after which a SYN to a service asks anew
 SKIP, BUSY = 5.0, 0.1  # seconds for which a silent, and a busy, bouncer is left alone
 DEAD_QUERIES = 8
 QUERIES = 20_000  # questions a second, and at once, that one endpoint may ask
@@ -57,6 +58,7 @@ def config_rows(
         pending_bytes=PENDING_BYTES,
         fragment=ticks(FRAGMENT),
         reask=ticks(REASK),
+        renew=ticks(RENEW),
         skip=ticks(SKIP),
         busy=ticks(BUSY),
         dead_queries=DEAD_QUERIES,

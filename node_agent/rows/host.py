@@ -1,8 +1,8 @@
 """Everything a host's maps should hold, and which part of it an event changes. Pure; called by the agent.
 
-`desired` says it as a whole; `Desired` keeps the same image and recomputes, for one event, the rows of the object and,
-only when it changed what they are made of, those of its children and parents. Both go through `_rows`, and a test holds
-them equal. What an agent need not know costs nothing: rows come from the objects it was given.
+`Desired` keeps the image and recomputes, for one event, the rows of the object and, only when it changed what they are
+made of, those of its children and parents; a test holds that equal to the image made anew. What an agent need not know
+costs nothing: rows come from the objects it was given.
 """
 
 from __future__ import annotations
@@ -45,12 +45,6 @@ class World:
     stale: frozenset[str] = frozenset()
 
 
-def desired(world: World) -> MapImage:
-    """The whole image, except `config`, which is written once (rows.config)."""
-    claims = Claims(world.services.values())
-    return merged(_rows(world, claims, key) for key in _keys(world))
-
-
 def local_vnis(world: World) -> set[int]:
     """VNIs of which an endpoint lives here: these need a flow table."""
     held = (world.endpoints[name] for name in world.links if name in world.endpoints)
@@ -91,7 +85,7 @@ class Desired:
         self._rows = {key: _rows(self.world, self._claims, key) for key in _keys(self.world)}
 
     def image(self) -> MapImage:
-        """All rows; equal to `desired(self.world)`."""
+        """All rows, except `config`, which is written once (rows.config)."""
         return merged(self._rows.values())
 
     def rows_of(self, obj: Known) -> MapImage:

@@ -55,12 +55,12 @@ def service_rows(service: NetworkService, vpc: Vpc, host: str) -> MapImage:
 def _backend_rows(service: NetworkService, vni: int, vip: int, port: ServicePort) -> MapImage:
     """Who may keep its connections, per VIP, and, with VIP 0, that it is a backend of some service at all: that row is
     the same whichever service it comes from, in whatever state the backend is there."""
-    rows = {}
+    rows: dict[bytes, bytes] = {}
     for backend in service.spec.backends:
         address, proto = number(backend.address), PROTOCOLS[port.protocol]
         mine = BackendKey(vni=vni, addr=address, vip=vip, port=port.target_port, vip_port=port.port, proto=proto)
-        rows[mine.pack()] = BackendRow(ready=int(backend.state == "ready")).pack()
-        rows[BackendKey(vni=vni, addr=address, port=port.target_port, proto=proto).pack()] = BackendRow(ready=1).pack()
+        any_service = BackendKey(vni=vni, addr=address, port=port.target_port, proto=proto)
+        rows |= {key.pack(): BackendRow().pack() for key in (mine, any_service)}
     return {"backends": rows}
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from node_agent.datapath.layout import (
     BackendKey,
     BackendRow,
     Config,
+    DropKey,
     EndpointKey,
     EndpointRow,
     FlowEntry,
@@ -36,6 +39,7 @@ from node_agent.datapath.layout import (
     VpcKey,
     VpcRow,
 )
+from node_agent.datapath.library import BpfError
 from node_agent.datapath.maps import HostMaps, counted_events
 from node_agent.datapath.record import Record
 
@@ -108,6 +112,7 @@ class Host:
             "pending_bytes": 256000,
             "fragment": 2 * HZ,
             "reask": HZ,
+            "renew": HZ,
             "skip": 5 * HZ,
             "busy": HZ,
             "dead_queries": 8,
@@ -189,7 +194,7 @@ class Host:
         for addr, target in [*backends, *(serving or [])]:
             for at, at_port in ((ip_int(vip), port), (0, 0)):
                 row = BackendKey(vni=vni, addr=ip_int(addr), vip=at, port=target, vip_port=at_port, proto=proto)
-                rows[row.pack()] = BackendRow(ready=int((addr, target) in backends)).pack()
+                rows[row.pack()] = BackendRow().pack()
         self.maps.delete("backends", [k for k in self.maps.read("backends") if BackendKey.unpack(k).proto == proto])
         self.maps.put("maglev", slots)
         self.maps.put("backends", rows)
@@ -234,14 +239,28 @@ class Host:
         else:
             self.maps.delete("locals", [key])
 
+    def fill_drops(self) -> None:
+        """No room for another row."""
+        fd = libbpf.get(self._pins / "drops")
+        assert fd is not None
+        try:
+            for n in range(MAPS["drops"].max_entries + 1):
+                elements.update(fd, DropKey(vni=1 << 24 | n).pack(), bytes(8 * libbpf.possible_cpus()))
+        except BpfError as error:
+            assert error.code == errno.E2BIG
+        finally:
+            os.close(fd)
+
     # --- running and reading ---
 
-    def run(self, program: str, frame: bytes, ifindex: int = 1, mark: int = 0) -> libbpf.TestResult:
+    def run(self, program: str, frame: bytes, ifindex: int = 1, mark: int = 0, segment: int = 0) -> libbpf.TestResult:
+        """`segment`: the frame is a super-packet of segments with so many bytes each, their headers apart."""
         context = b""
         if program != programs.TRANSIT_XDP:
             skb = bytearray(192)
             struct.pack_into("=I", skb, 8, mark)  # struct __sk_buff
             struct.pack_into("=I", skb, 40, ifindex)
+            struct.pack_into("=I", skb, 176, segment)
             context = bytes(skb)
         return libbpf.test_run(self.programs[program].fd, frame, context)
 

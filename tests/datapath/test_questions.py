@@ -9,7 +9,17 @@ from dataclasses import replace
 import pytest
 from scapy.layers.inet import IP, TCP, UDP
 
-from node_agent.datapath.layout import BouncerState, DropReason, FlowFlag, FlowKey, WireType
+from node_agent.datapath.layout import (
+    Action,
+    AskedEntry,
+    AskedState,
+    BouncerKey,
+    BouncerState,
+    DropReason,
+    FlowFlag,
+    FlowKey,
+    WireType,
+)
 from tests.datapath.conftest import VNI, roles
 from tests.datapath.host import HZ, Endpoint, Host, ip_int, mapped
 from tests.datapath.test_trust import message
@@ -242,3 +252,64 @@ def test_bouncer_over_its_budget_says_busy_and_another_answers(pair: Net) -> Non
         assert pair.walk("anna", packet(5000 + port, size=600)).delivered == "bert"
     assert three.events()["QUERIES_REFUSED_BUSY"] >= 1
     assert asked_hosts(pair, 9000) == {FOUR}  # left alone for a while
+
+
+def now_of(host: Host) -> int:
+    """The programs' clock, from what they stamped last."""
+    return max(e.seen for e in host.flows(VNI).values())
+
+
+@pytest.mark.parametrize("ago", [1, 10 * HZ, 2**31 - 1000, 2**31 + 1000, 2**32 - 10 * HZ])
+def test_bouncer_that_was_left_alone_long_ago_is_asked(pair: Net, ago: int) -> None:
+    """Whatever 32-bit ticks make of it: after a boot they are large, and `until` is 0 where it was never set."""
+    pair.walk("anna", packet())
+    one = pair.hosts[ONE]
+    until = BouncerState(until=(now_of(one) - ago) & 0xFFFFFFFF)
+    one.maps.put("bouncers", {BouncerKey(host=ip_int(THREE)).pack(): until.pack()})
+    assert asked_hosts(pair, 9000) == {THREE, FOUR}
+
+
+@pytest.mark.parametrize("ago", [10 * HZ, 2**31 + 1000])
+@pytest.mark.parametrize("state", [AskedState.PENDING, AskedState.NEGATIVE])
+def test_question_of_long_ago_holds_back_nothing(net: Net, ago: int, state: AskedState) -> None:
+    net.walk("anna", packet())
+    one = net.hosts[ONE]
+    one.configure(pending=HZ)
+    old = AskedEntry(
+        since=(now_of(one) - ago) & 0xFFFFFFFF, packets=64, state=state, owner_tag=net.endpoints["anna"][1].tag
+    )
+    one.maps.put("asked", {key(4001).pack(): old.pack()})
+    assert net.walk("anna", packet(4001)).delivered == "bert"
+
+
+@pytest.mark.parametrize("bouncer", [1, 3])
+def test_only_bouncer_is_believed_though_its_list_is_old(
+    host: Callable[..., Host], cast: dict[str, Endpoint], bouncer: int
+) -> None:
+    net = roles(host, cast, {"anna": 1, "bert": 2}, [bouncer], {"10.10.1.0": [bouncer]})
+    net.hosts[f"198.18.0.{10 + bouncer}"].serve(VNI, "10.10.1.0", stale=True)
+    assert net.walk("anna", packet()).delivered == "bert"
+    assert net.walk("anna", IP(src="10.10.1.10", dst="10.10.1.77") / UDP()).dropped == DropReason.UNKNOWN_DESTINATION
+
+
+def test_scan_by_one_endpoint_leaves_others_questions_noted(net: Net, cast: dict[str, Endpoint]) -> None:
+    one = net.hosts[ONE]
+    carl = replace(cast["carl"], address="10.10.1.30", subnet="10.10.1.0", gateway="10.10.1.1")
+    net.place(carl, one)
+    net.hosts[THREE].knows(carl, ONE)
+    one.configure(query_burst=160, query_rate=0)
+    nobody = IP(src=carl.address, dst="10.10.1.77") / UDP(sport=1, dport=2)
+    assert net.walk("carl", nobody).dropped == DropReason.UNKNOWN_DESTINATION
+    codes = [
+        one.run("endpoint_tc", net.frame("anna", packet(p)), net.endpoints["anna"][1].port).code
+        for p in range(5000, 5100)
+    ]
+    assert codes == [TC_REDIRECT] * 100  # every question is asked
+    assert len(one.maps.read("asked")) == 160 // 16 + 1
+    assert net.walk("carl", nobody).wire == []
+
+
+def test_refusal_that_nobody_asked_for_takes_no_room(net: Net) -> None:
+    frame = message(WireType.VERDICT, THREE, ONE, packet(), action=Action.UNKNOWN)
+    net.arrive(net.hosts[ONE], frame)
+    assert net.hosts[ONE].maps.read("asked") == {}

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 
-from node_agent.datapath.layout import DropReason, NatKind, WireType
+from node_agent.datapath.layout import DropReason, FlowKey, NatKind, WireType
 from tests.datapath.conftest import VNI, roles
-from tests.datapath.host import HZ, Endpoint, Host, ip_int
+from tests.datapath.host import HZ, Endpoint, Host, ip_int, mapped
 from tests.datapath.walk import Net, Walk
 
 pytestmark = pytest.mark.root
@@ -134,6 +134,44 @@ def test_direct_flow_and_vip_flow_from_one_port_are_two_flows(net: Net) -> None:
     assert checked(net.walk("bert", answer(viped))).src == VIP
 
 
+@pytest.mark.parametrize("make", [TCP, UDP], ids=["tcp", "udp"])
+@pytest.mark.parametrize("bert,bouncer", [(2, 4), (1, 4), (2, 1), (1, 1)])
+def test_direct_flow_beside_a_vip_flow_keeps_its_own_name(
+    host: Callable[..., Host], cast: dict[str, Endpoint], make: type, bert: int, bouncer: int
+) -> None:
+    """The client's port is the service's flow's already: to the backend, the direct flow gets another one."""
+    net = roles(host, cast, {"anna": 1, "bert": bert}, [bouncer], {"10.10.1.0": [bouncer]})
+    proto = 6 if make is TCP else 17
+    net.hosts[f"198.18.0.{10 + bouncer}"].service(VNI, VIP, PORT, [(BERT, TARGET)], proto=proto)
+    direct = IP(src=ANNA, dst=BERT) / make(sport=4000, dport=TARGET) / b"direct"
+    viped = net.walk("anna", IP(src=ANNA, dst=VIP) / make(sport=4000, dport=PORT) / b"viped")
+    for mark in (0, 0, REVALIDATE, 0):
+        beside = net.walk("anna", direct, mark)
+        if mark:
+            continue
+        assert checked(viped)[make].sport == 4000 != checked(beside)[make].sport >= 61440
+        for walk, name, port in ((beside, BERT, TARGET), (viped, VIP, PORT)):
+            seen = checked(net.walk("bert", answer(walk)))
+            assert (seen.src, seen[make].sport, seen.dst, seen[make].dport) == (name, port, ANNA, 4000)
+    assert pair_of(net) == [NatKind.FORWARD] * 2 + [NatKind.REVERSE] * 2
+
+
+def test_direct_flow_beside_a_vip_flow_is_confirmed_and_ended_like_any(net: Net, cast: dict[str, Endpoint]) -> None:
+    net.hosts["198.18.0.14"].service(VNI, VIP, PORT, [(BERT, TARGET)])
+    net.walk("anna", tcp())
+    direct = IP(src=ANNA, dst=BERT) / TCP(sport=4000, dport=TARGET, flags="A")
+    net.walk("anna", direct)
+    one = net.hosts["198.18.0.11"]
+    (key,) = [k for k, n in one.nats(VNI).items() if n.kind == NatKind.FORWARD and n.dport == k.dport]
+    old = one.nats(VNI)[key]
+    one.put_nats(VNI, {key: replace(old, flow=(replace(old.flow[0], asked=1, unanswered=1),))})
+    assert [t for _, t in net.walk("anna", direct, REVALIDATE).wire] == [Q, V]
+    assert one.nats(VNI)[key].flow[0].asked == 0 and one.flows(VNI) == {}
+    net.hosts["198.18.0.14"].forgets(cast["bert"])
+    net.walk("anna", direct, REVALIDATE)
+    assert key not in one.nats(VNI) and len(one.nats(VNI)) == 2
+
+
 def test_service_without_backends_refuses_as_a_closed_port_would(
     net: Net, host: Callable[..., Host], cast: dict[str, Endpoint]
 ) -> None:
@@ -211,6 +249,42 @@ def test_entries_lost_on_both_sides_never_show_the_backends_address(net: Net) ->
     again = net.walk("anna", tcp(flags="A"))
     assert again.delivered == walk.delivered  # the same backend, by the same hash
     assert checked(net.walk(walk.delivered, answer(walk, "A"))).src == VIP
+
+
+def test_reply_to_a_changed_port_waits_for_the_client_to_say_its_own(net: Net) -> None:
+    other = "10.10.200.2"
+    for vip in (VIP, other):
+        net.hosts["198.18.0.14"].service(VNI, vip, PORT, [(BERT, TARGET)])
+    first, second = net.walk("anna", tcp()), net.walk("anna", tcp(vip=other))
+    one = net.hosts["198.18.0.11"]
+    one.lose_nats(VNI)
+    lost = net.walk("bert", answer(second))
+    assert (lost.delivered, lost.dropped) == ("", DropReason.UNKNOWN_REPLY) and one.nats(VNI) == {}
+    net.walk("bert", answer(first))
+    net.walk("anna", tcp(vip=other, flags="A"))
+    for walk, vip in ((first, VIP), (second, other)):
+        seen = checked(net.walk("bert", answer(walk)))
+        assert (seen.src, seen[TCP].dport) == (vip, 4000)
+
+
+def test_reply_heals_no_pair_whose_way_back_is_anothers(net: Net) -> None:
+    net.hosts["198.18.0.14"].service(VNI, VIP, PORT, [(BERT, TARGET)])
+    walk = net.walk("anna", tcp())
+    one = net.hosts["198.18.0.11"]
+    one.lose_nats(VNI)
+    plain = FlowKey(vni=VNI, src=mapped(ANNA), dst=mapped(BERT), sport=4000, dport=TARGET, proto=6)
+    (learned,) = net.hosts["198.18.0.12"].flows(VNI).values()
+    one.put_flows(VNI, {plain: replace(learned, owner_tag=learned.peer_tag, vip=0, vip_port=0)})
+    lost = net.walk("bert", answer(walk))
+    assert (lost.delivered, lost.dropped) == ("", DropReason.UNKNOWN_REPLY) and one.nats(VNI) == {}
+
+
+def test_ports_of_an_ended_vip_flow_serve_a_direct_one(net: Net) -> None:
+    net.hosts["198.18.0.14"].service(VNI, VIP, PORT, [(BERT, TARGET)])
+    net.walk("anna", tcp())
+    net.hosts["198.18.0.11"].lose_nats(VNI)  # as if it had been idle for long; the backend's entry lives on
+    seen = checked(net.walk("bert", answer(net.walk("anna", IP(src=ANNA, dst=BERT) / TCP(sport=4000, dport=TARGET)))))
+    assert (seen.src, seen[TCP].sport, seen[TCP].dport) == (BERT, TARGET, 4000)
 
 
 def test_syn_on_an_idle_pair_asks_anew(net: Net) -> None:

@@ -11,7 +11,7 @@ from scapy.layers.l2 import Ether
 from node_agent.datapath.layout import Action, DropReason, WireBit, WireType
 from tests.datapath.conftest import VNI, roles
 from tests.datapath.host import Endpoint, Host, ip_int
-from tests.datapath.walk import Net, Walk
+from tests.datapath.walk import TC_SHOT, XDP_DROP, Net, Walk
 
 pytestmark = pytest.mark.root
 ANNA, BERT, BOUNCER, STRANGER, OUTSIDE = ("198.18.0.11", "198.18.0.12", "198.18.0.13", "198.18.0.66", "203.0.113.9")
@@ -216,3 +216,61 @@ def test_answer_from_an_old_list_is_asked_about_once_more(host: Callable[..., Ho
     assert [kind for _, kind in walk.wire].count(WireType.QUERY) == 2
     assert {sender for sender, kind in walk.wire if kind == WireType.VERDICT} == {"host-3", "host-4"}
     assert walk.delivered == "bert"
+
+
+def spend(at: Host, frame: bytes) -> None:
+    """More than the bouncer takes of one host."""
+    for _ in range(12):
+        at.run("transit_xdp", frame)
+
+
+@pytest.mark.parametrize(
+    "src,bits", [(STRANGER, 0), (OUTSIDE, 0), (STRANGER, WireBit.PASSED), (OUTSIDE, WireBit.PASSED)]
+)
+def test_nobody_spends_anothers_budget(net: Net, src: str, bits: int) -> None:
+    bouncer = net.hosts[BOUNCER]
+    bouncer.configure(busy_rate=1, busy_burst=4)
+    big = inner() / (b"x" * 1200)
+    spend(bouncer, message(WireType.QUERY, src, BOUNCER, big, host=ANNA, bits=bits))
+    assert bouncer.maps.read("budgets") == {} and "QUERIES_REFUSED_BUSY" not in bouncer.events()
+    assert net.walk("anna", inner()).delivered == "bert"
+
+
+@pytest.mark.parametrize("program", ["transit_xdp", "transit_tc"])
+@pytest.mark.parametrize("busy", [False, True], ids=["", "busy"])
+def test_query_from_outside_the_underlay_is_not_answered(net: Net, program: str, busy: bool) -> None:
+    bouncer = net.hosts[BOUNCER]
+    if busy:
+        bouncer.configure(busy_rate=1, busy_burst=1)
+    frame = message(WireType.QUERY, OUTSIDE, BOUNCER, inner() / (b"x" * 1200), host=OUTSIDE)
+    codes = {bouncer.run(program, frame).code for _ in range(3)}
+    assert codes == {TC_SHOT if program == "transit_tc" else XDP_DROP}
+    assert bouncer.maps.drops() == {(VNI, DropReason.UNTRUSTED): 3}
+
+
+def test_passed_query_is_not_answered_to_outside_the_underlay(net: Net) -> None:
+    frame = message(WireType.QUERY, BOUNCER, BOUNCER, inner(), host=OUTSIDE, bits=WireBit.PASSED)
+    frame = frame.replace(bytes([198, 18, 0, 13, 198, 18, 0, 13]), bytes([198, 18, 0, 14, 198, 18, 0, 13]))
+    net.hosts[BOUNCER].vpc(VNI, [BOUNCER, "198.18.0.14"])
+    assert net.arrive(net.hosts[BOUNCER], frame).dropped == DropReason.UNTRUSTED
+
+
+def test_host_is_not_believed_to_send_to_itself(net: Net, cast: dict[str, Endpoint]) -> None:
+    """What the programs do in one run they take for their own: no frame of the wire may look like it."""
+    frame = verdict(ANNA, cast)
+    assert net.arrive(net.hosts[ANNA], frame).dropped == DropReason.UNTRUSTED and net.hosts[ANNA].flows(VNI) == {}
+
+
+def test_drops_of_unknown_vpcs_are_counted_together(net: Net) -> None:
+    one = net.hosts[ANNA]
+    for vni in range(5000, 5020):
+        one.run("transit_tc", message(WireType.VERDICT, OUTSIDE, ANNA, inner(), vni=vni))
+    assert one.maps.drops() == {(0, DropReason.NO_VPC): 20}
+
+
+def test_no_drop_goes_uncounted_when_the_table_is_full(net: Net, cast: dict[str, Endpoint]) -> None:
+    one = net.hosts[ANNA]
+    one.run("transit_tc", message(WireType.VERDICT, OUTSIDE, ANNA, inner()))
+    one.fill_drops()
+    assert net.walk("anna", IP(src=BERT, dst="10.10.1.20") / UDP()).dropped == DropReason.SOURCE_ADDRESS
+    assert one.maps.drops()[0, DropReason.SOURCE_ADDRESS] == 1

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from node_agent.cli import metrics
 from node_agent.cni import protocol
 from node_agent.cni.protocol import Reply
 from node_agent.datapath import programs
@@ -26,7 +27,7 @@ from tests.e2e.stack import Stack
 from tests.engine.engine_env import ROOT
 
 # The one place where a verdict becomes an entry; without it every packet of a flow asks anew, and passes.
-INSTALLATION = "if (!flow_insert(p, &p->key, &new))\n\t\t\tcount(COUNTER_ENTRIES_ASKED);"
+INSTALLATION = "if (!flow_insert(p, &p->key, &new))\n\t\tcount(COUNTER_ENTRIES_ASKED);"
 
 
 def detach(stack: Stack, host: str) -> None:
@@ -94,6 +95,13 @@ def lying_agent(stack: Stack, host: str) -> Iterator[list[str]]:
         undo.callback(thread.join)
         undo.callback(listener.shutdown, socket.SHUT_RDWR)
         yield asked
+
+
+def requests(stack: Stack, host: str, verb: str) -> float:
+    """How many requests of this kind the host's agent has answered."""
+    found = metrics.samples(metrics.fetch(stack.places, host))
+    counts = (one for one in found if one["name"] == "mizar_request_seconds_count" and one["labels"]["verb"] == verb)
+    return sum(float(one["value"]) for one in counts)
 
 
 def until(look: Callable[[], bool], within: float, what: str) -> None:

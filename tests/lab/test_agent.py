@@ -41,6 +41,7 @@ from node_agent.rows.image import MapImage
 from node_agent.store.base import Store
 from node_agent.store.open import open_store
 from tests import probing
+from tests.lab.network import READY
 
 pytestmark = pytest.mark.root
 
@@ -143,7 +144,7 @@ def start(places: StackPlaces, mode: UplinkMode) -> Stack:
     store.put_status(Vpc, "blue", VpcStatus(vni=7, members=tuple(members)))
     store.create(guarded(Subnet(name="s1", spec=SubnetSpec(vpc="blue", cidr="10.0.1.0/28"))))
     store.put_status(Subnet, "s1", SubnetStatus(bouncers=(0, 1)))
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + READY
     while any(store.get(NetworkHost, name).status.generations.keys() != {"blue"} for name in NAMES):
         assert time.monotonic() < deadline, [places.host(name).log.read_text() for name in NAMES]
         time.sleep(0.02)
@@ -185,7 +186,7 @@ def test_a_killed_agent_is_not_missed(places: StackPlaces, until: Callable[..., 
         thread.start()
         killed = stack.pid("host-2")
         os.kill(killed, signal.SIGKILL)
-        took = until(lambda: stack.pid("host-2") not in (0, killed), 2.0, "agent is back")
+        took = until(lambda: stack.pid("host-2") not in (0, killed), READY, "agent is back")
         assert stack.ask("host-2", Request(verb="STATUS")).code == 0
         thread.join()
         print(f"\nnew agent after {took * 1e3:.0f} ms")
@@ -225,7 +226,7 @@ def test_a_subnet_is_filled_emptied_and_leaves_nothing(places: StackPlaces, unti
     with contextlib.closing(stack.store):
         stack.add("host-3", "first")
         stack.ask("host-3", Request(verb="DEL", container_id="first"))
-        until(lambda: not any(image["endpoints"] for image in stack.maps().values()), 2.0, "bouncers forget it")
+        until(lambda: not any(image["endpoints"] for image in stack.maps().values()), READY, "bouncers forget it")
         before = stack.maps()
         names = [f"e{i}" for i in range(13)]
         assert len({stack.add(NAMES[i % 3], name) for i, name in enumerate(names)}) == 13
@@ -233,7 +234,7 @@ def test_a_subnet_is_filled_emptied_and_leaves_nothing(places: StackPlaces, unti
             stack.add("host-1", "one-too-many")
         for i, name in enumerate(names):
             stack.ask(NAMES[i % 3], Request(verb="DEL", container_id=name))
-        until(lambda: stack.maps() == before, 2.0, "rows are as before")
+        until(lambda: stack.maps() == before, READY, "rows are as before")
         assert stack.store.list(NetworkEndpoint) == []
         with links.opened(places.netns_path("host-3")) as net:
             assert [link.name for link in net.all() if link.kind == "veth"] == [hosts.UPLINK]

@@ -16,6 +16,7 @@ from node_agent.emulation import cleanup
 from node_agent.kernel import commands, features, filters, links, mounts, netns
 from node_agent.model.errors import Permanent
 from node_agent.model.places import StackPlaces
+from tests.lab.routes import routes
 
 pytestmark = pytest.mark.root
 
@@ -155,7 +156,7 @@ def test_a_pods_addressing(one: Path, two: Path) -> None:
             pod.ensure_address("eth0", "10.0.0.5/32")
             pod.ensure_pod_routes("eth0")
         assert pod.addresses("eth0") == ("10.0.0.5/32",)
-        assert pod.routes("eth0") == ("169.254.1.1/32", "default via 169.254.1.1")
+        assert routes(two) == ["169.254.1.1 proto static scope link", "default via 169.254.1.1 proto static onlink"]
         pod.ensure_address("eth0", "10.0.0.6/32")
         assert pod.addresses("eth0") == ("10.0.0.6/32",)
     shown = netns.run_in(two, ["ip", "route"], 5).stdout

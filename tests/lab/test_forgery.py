@@ -151,6 +151,14 @@ def cases(network: Network) -> dict[str, Case]:
         "a passed query by a host outside the set": (liar, bouncer, passed, words, untrusted),
         "a query in another host's name": (liar, bouncer, named, words, DropReason.ASKER_MISMATCH),
         "a query with broken insides": (liar, bouncer, query, words[:30], DropReason.MALFORMED),
+        "a query from outside the underlay": (
+            liar, bouncer, Forged(type=Type.QUERY, outer=OUTSIDE, host=OUTSIDE), words, DropReason.UNTRUSTED,
+        ),
+        "a verdict in the name of the host that it is for": (
+            liar, anna.host,
+            Forged(type=Type.VERDICT, outer=at[anna.host], tag=tag(network, bert), host=at[liar], bits=Action.ALLOW),
+            words, DropReason.UNTRUSTED,
+        ),
     }  # fmt: skip
 
 
@@ -159,7 +167,8 @@ KINDS = (
     "a verdict that names a host outside the underlay", "a verdict for another host's endpoint",
     "a verdict without a known action", "data from outside the underlay", "not-here from outside the underlay",
     "not-here for another host's endpoint", "a passed query by a host outside the set",
-    "a query in another host's name", "a query with broken insides",
+    "a query in another host's name", "a query with broken insides", "a query from outside the underlay",
+    "a verdict in the name of the host that it is for",
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from node_agent.rows.image import mapped, number
 from tests.lab import traffic
 from tests.lab.capture import Capture, Type
 from tests.lab.network import READY, Network, Pod, made, until
+from tests.lab.routes import routes
 from tests.lab.traffic import Load, Probe, Stream
 
 pytestmark = pytest.mark.root
@@ -78,7 +79,7 @@ def state(pod: Pod) -> tuple[object, ...]:
     """What must not change by a move: the namespace, and what the pod has for an interface."""
     with links.opened(pod.netns) as inside:
         eth0 = inside.need("eth0")
-        return netns.identity(pod.netns), eth0.mac, eth0.mtu, inside.addresses("eth0"), inside.routes("eth0")
+        return netns.identity(pod.netns), eth0.mac, eth0.mtu, inside.addresses("eth0"), routes(pod.netns)
 
 
 def test_nothing_is_lost_on_the_way_from_host_to_host(network: Network) -> None:

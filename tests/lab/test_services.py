@@ -163,7 +163,7 @@ def test_two_backends_then_four_then_one(network: Network, serve: Callable[..., 
         assert set(callers.since(changed)) == {"b1"}
         callers.stop()
         assert callers.errors == []
-        assert [traffic.retransmitted(sock) for sock in kept] == [0] * len(kept)
+        assert [traffic.lost(sock) for sock in kept] == [0] * len(kept)
 
 
 def _after(kept: list[socket.socket], network: Network, asked: int) -> bool:
@@ -207,4 +207,4 @@ def test_a_backend_that_speaks_first_after_its_entries_were_lost_is_heard(
             peer.sendall(b"heard")
             assert sock.recv(5, socket.MSG_WAITALL) == b"heard"
             assert speaks(sock)
-        assert traffic.retransmitted(sock) == 0
+        assert traffic.lost(sock) == 0

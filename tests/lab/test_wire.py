@@ -13,7 +13,7 @@ from node_agent.datapath.layout import Counter
 from node_agent.emulation import hosts
 from tests.lab import traffic
 from tests.lab.capture import Capture, Flow, Message, Type
-from tests.lab.network import Network, Pod, made, until
+from tests.lab.network import READY, Network, Pod, made, until
 
 pytestmark = pytest.mark.root
 
@@ -183,7 +183,7 @@ def test_tcp_takes_the_same_way(network: Network, capture: Capture) -> None:
     asker, target = network.hosts[anna.host], network.hosts[carl.host]
     with traffic.connect(anna.netns, carl.address) as sock:
         port = sock.getsockname()[1]
-        assert traffic.retransmitted(sock) == 0
+        assert traffic.lost(sock) == 0
     messages = [m for m in capture.take() if m.flow.proto == TCP and port in (m.flow.sport, m.flow.dport)]
     assert [message.leg for message in messages[:4]] == [
         (Type.QUERY, asker, messages[0].target),
@@ -210,7 +210,7 @@ def test_nobody_sends_with_anothers_address(network: Network, capture: Capture) 
 
 
 def test_nothing_was_dropped(network: Network) -> None:
-    until(lambda: not network.differences(), 5, "rows as in the store")
+    until(lambda: not network.differences(), READY, "rows as in the store")
     assert network.drops() == {}
 
 

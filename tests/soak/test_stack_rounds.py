@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from node_agent.emulation import cleanup, processes
+from node_agent.health.answers import WORKLOAD_PORT
 from tests.e2e import stack as stacks
 from tests.e2e.stack import Stack
 from tests.soak.rounds import dice, rounds
@@ -49,6 +50,21 @@ def killer(stack: Stack, chance: random.Random) -> Iterator[list[str]]:
         thread.join()
 
 
+def evidence(stack: Stack, source: dict[str, str], target: dict[str, str]) -> str:
+    """What there is to know of a packet that did not arrive, before the stack is gone."""
+    asked = (
+        ("trace", source["name"], target["name"], "--proto", "tcp", "--port", str(WORKLOAD_PORT)),
+        ("drops",),
+        ("flows", source["host"], "--all"),
+        ("logs", source["host"]),
+        ("logs", "controller"),
+    )
+    said = [stack.mizar(*words) for words in asked]
+    return "\n".join(
+        [f"{source['name']} does not reach {target['name']}", *(f"{one.stdout}{one.stderr}" for one in said)]
+    )
+
+
 def settled(stack: Stack, hosts: int) -> None:
     """The outputs are true, everybody reaches everybody, and another `up` has nothing to do."""
     told = stack.outputs()
@@ -59,7 +75,7 @@ def settled(stack: Stack, hosts: int) -> None:
     for source in told["endpoints"]:
         for target in told["endpoints"]:
             if source["vpc"] == target["vpc"]:
-                assert stacks.reachable(stack, source["name"], target["address"]), (source["name"], target["name"])
+                assert stacks.reachable(stack, source["name"], target["address"]), evidence(stack, source, target)
     again = stack.up()
     assert not [word for word in ("created", "updated", "deleted", "replaced") if word in again], again
 

@@ -1,7 +1,11 @@
 """Endpoints come and go: what each of several hosts holds before and after."""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +16,9 @@ from node_agent.datapath.layout import EndpointKey, FlowEntry, FlowKey, PortKey
 from node_agent.model.addresses import Usable
 from node_agent.model.errors import Temporary
 from node_agent.model.objects import NetworkEndpoint, NetworkHost, NetworkHostSpec, Subnet, Vpc
+from node_agent.model.places import veth_name
 from node_agent.rows.image import mapped
+from node_agent.testing.store import FakeStore
 from tests.transition.agents import VNI, Agents, Fuse, Killed, KillingStore
 
 
@@ -285,3 +291,53 @@ def test_names_in_tests_are_those_of_the_store(agents: Agents) -> None:
     assert agents.store.get(NetworkHost, "h0").spec == NetworkHostSpec(address="198.18.0.10")
     assert agents.store.get(Vpc, "blue").status.vni == VNI
     assert agents.store.get(Subnet, "s1").status.bouncers == (0, 1)
+
+
+class Between:
+    """A store that does `then` after so many watches have read, and have yet to say, that something is gone."""
+
+    def __init__(self, under: FakeStore, watches: int, then: Callable[[], object]) -> None:
+        self._under, self._left, self._then = under, watches, then
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._under, name)
+
+    def watch(self, *args: Any) -> Any:
+        opened, between = self._under.watch(*args), self
+
+        class Watch:
+            fresh_at = property(lambda self: opened.fresh_at)
+            close = opened.close
+
+            def poll(self, timeout: float = 0.0) -> Any:
+                events = opened.poll(timeout)
+                if any(event.type == "gone" for event in events):
+                    between._left -= 1
+                    if not between._left:
+                        between._then()
+                return events
+
+        return Watch()
+
+
+@pytest.mark.parametrize("watches", [1, 2])
+def test_a_new_owner_of_the_address_outlives_the_late_word_that_the_old_one_is_gone(
+    agents: Agents, watches: int
+) -> None:
+    """The loop read of the removal, and a request made the new endpoint before the loop went on."""
+    replies = list[Reply]()
+
+    def add() -> None:
+        replies.append(agents.add("h3", "new", address="10.0.1.5"))
+
+    agents.start("h3", Between(agents.store, watches, add))
+    agents.settle()
+    assert agents.add("h3", "beside").code == 0  # so that the host needs the same of the store all the time
+    assert agents.add("h3", "old", address="10.0.1.5").code == 0
+    agents.settle()
+    assert agents.delete("h3", "old").code == 0
+    agents.hosts["h3"].agent.turn()
+    assert [reply.code for reply in replies] == [0]
+    host = agents.hosts["h3"]
+    assert host.kernel.devices.keys() == {veth_name("beside", "eth0"), veth_name("new", "eth0")}
+    assert len(host.maps.rows["ports"]) == len(host.maps.rows["locals"]) == 2

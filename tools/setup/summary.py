@@ -19,21 +19,21 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
     hosts = told["hosts"]
     yield _line("hosts", _list([f"{host['name']} {host['address']}" for host in hosts], f" ({_modes(hosts)})"))
     for vpc in told["vpcs"]:
-        yield _line(vpc["name"], f"VNI {vpc['vni']:g}, {vpc['cidr']}, served by {_list(vpc['set'])}")
+        yield _line(vpc["name"], f"VNI {int(vpc['vni'])}, {vpc['cidr']}, served by {_list(vpc['set'])}")
         for subnet in told["subnets"]:
             if subnet["vpc"] == vpc["name"]:
                 count = sum(one["vpc"] == vpc["name"] and one["subnet"] == subnet["name"] for one in told["endpoints"])
                 yield _line(f"  {subnet['name']}", f"{subnet['cidr']}, {_count(count, 'endpoint')}")
         for service in told["services"]:
             if service["vpc"] == vpc["name"]:
-                ports = ", ".join(f"{port['protocol']} {port['port']:g}" for port in service["ports"])
+                ports = ", ".join(f"{port['protocol']} {int(port['port'])}" for port in service["ports"])
                 behind = _count(len(service["backends"]), "endpoint")
                 yield _line(f"  {service['name']}", f"{service['vip']}, {ports}: {behind} behind it")
     health = told["health"]
     state = "healthy" if health["healthy"] else "NOT healthy"
     yield (
-        f"stack {told['stackId']} is {state}: {health['probes']:g} probes over {health['pairs']:g} pairs of endpoints "
-        f"on {len(hosts)} hosts"
+        f"stack {told['stackId']} is {state}: {_count(health['probes'], 'probe')} over "
+        f"{_count(health['pairs'], 'pair')} of endpoints on {_count(len(hosts), 'host')}"
     )
 
 
@@ -50,8 +50,9 @@ def _list(names: Sequence[str], tail: str = "") -> str:
     return ", ".join(names[:SHOWN]) + more + tail
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def _count(number: float, what: str) -> str:
+    """`number`: whole; Pulumi's outputs may say it as a float."""
+    return f"{int(number)} {what}{'' if number == 1 else 's'}"
 
 
 if __name__ == "__main__":

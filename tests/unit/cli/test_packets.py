@@ -43,7 +43,7 @@ HOST = bytes([198, 18, 0, 13])
 def test_a_query_names_its_asker() -> None:
     found = packets.message(tunnel(WireType.QUERY, bits=WireBit.PASSED, counts=1 << 4 | 2 << 1, first=b"\0\0" + HOST))
     assert found == packets.Message(
-        type=WireType.QUERY, vni=1000, sender="198.18.0.11", receiver="198.18.0.12", asker="198.18.0.13", hop=1,
+        type=WireType.QUERY, vni=1000, sender="198.18.0.11", receiver="198.18.0.12", asker="198.18.0.13",
         attempt=2, passed=True,
     )  # fmt: skip
 

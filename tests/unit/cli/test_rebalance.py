@@ -18,7 +18,7 @@ class Rebalanced(World):
 
     def start(self) -> None:
         super().start()
-        self.rebalancer = Rebalancer(CONFIG, self.store, self.clock, Log(self.output))
+        self.rebalancer = Rebalancer(CONFIG, self.store, self.clock, Log(self.output), self.controller.write)
         turn = self.controller.turn
 
         def both(wait: float = 0.0) -> None:
@@ -93,6 +93,22 @@ def test_a_request_waits_while_too_many_hosts_are_silent() -> None:
     world.step(60)
     assert world.wishes() == ["rebalance-blue"] and set(world.set_of().values()) == set(told.set)
     assert "frozen" in world.foreseen().waits
+
+
+def test_drained_hosts_that_are_silent_do_not_hold_a_request_up() -> None:
+    """They are on their way out; the controller's own placement does not count them either."""
+    world, _ = grown()
+    leaving = {world.add_host() for _ in range(6)}
+    world.step(10)
+    for name in leaving:
+        world.respec(NetworkHost, name, drain=True)
+    world.silent = leaving
+    world.step(60)
+    assert "frozen" not in world.foreseen().waits
+    told = world.foreseen()
+    request(world.store, "blue")
+    world.step(200)
+    assert told.join and set(world.set_of().values()) >= set(told.join)
 
 
 def test_requests_for_what_is_not_there_are_dropped() -> None:

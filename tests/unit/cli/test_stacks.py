@@ -93,3 +93,9 @@ def test_the_environment_names_one_unless_the_command_line_does(monkeypatch: pyt
     for arguments in ([], ["--stack-id", "two-123456"], ["--stack", "dev"]):
         assert main.main(["status", *arguments]) == 1
     assert asked == [("one-123456", ""), ("two-123456", ""), ("", "dev")]
+
+
+def test_a_line_for_each_stack_or_what_to_do() -> None:
+    one = stacks.Stack(id="local-123456", folder="/run/mizar/local-123456", pids={"host-1": 7})
+    assert stacks.text([one]) == "local-123456  /run/mizar/local-123456  1 process"
+    assert "make up" in stacks.text([])

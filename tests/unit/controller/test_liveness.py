@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from node_agent.controller.liveness import Pulse, feel, frozen, view
+from node_agent.controller.liveness import Host, Pulse, feel, frozen, view
 from node_agent.model.config import ControllerConfig
 from node_agent.model.objects import Meta, NetworkHost, NetworkHostSpec, NetworkHostStatus
 
@@ -49,7 +49,7 @@ def test_a_host_that_never_beat_is_neither_dead_nor_eligible() -> None:
     felt = feel({}, host(0), 1000, CONFIG)
     felt = feel(felt, host(0), 9000, CONFIG)
     seen = view(host(0), felt, 9000, CONFIG)["h"]
-    assert (felt["h"].dead, seen.alive, seen.eligible, frozen(felt)) == (False, True, False, False)
+    assert (felt["h"].dead, seen.alive, seen.eligible, frozen(felt, {"h": seen})) == (False, True, False, False)
 
 
 def test_hold_down_counts_from_the_return() -> None:
@@ -78,7 +78,14 @@ def test_eligible(what: dict[str, bool], eligible: bool) -> None:
 def test_frozen(dead: int, hosts: int, expected: bool) -> None:
     pulses = {str(n): Pulse(uid="u", heartbeat=1, beat_at=1, dead=n < dead) for n in range(hosts)}
     unborn = {f"new-{n}": Pulse(uid="u", heartbeat=0, beat_at=1) for n in range(9)}
-    assert frozen(pulses | unborn) == expected
+    seen = {name: Host(name=name, address="198.18.0.11") for name in pulses | unborn}
+    assert frozen(pulses | unborn, seen) == expected
+
+
+def test_the_silence_of_drained_hosts_freezes_nothing() -> None:
+    pulses = {str(n): Pulse(uid="u", heartbeat=1, beat_at=1, dead=n < 2) for n in range(4)}
+    seen = {name: Host(name=name, address="198.18.0.11", drain=name < "2") for name in pulses}
+    assert not frozen(pulses, seen)
 
 
 def test_removed_hosts_are_forgotten() -> None:

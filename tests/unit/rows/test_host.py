@@ -37,8 +37,9 @@ from node_agent.model.objects import (
     VpcStatus,
 )
 from node_agent.rows import diff
-from node_agent.rows.host import Desired, World, bounced, desired
+from node_agent.rows.host import Desired, World, bounced
 from node_agent.rows.image import mapped, number
+from tests.whole import desired
 
 
 def address(host: str) -> str:

@@ -1,6 +1,6 @@
 /* Programs of the benchmark (node_agent/bench): what makes frames, what swallows and counts them, a bare reflector to
- * hold a bouncer against, and a rival overlay. No part of the data plane: `make` here does not build it, the benchmark
- * does, into a folder of its own. Nothing is pinned.
+ * hold a bouncer against, and a rival overlay. No part of the data plane: the benchmark compiles it, by bpf/Makefile, into
+ * a folder of its own. Nothing is pinned.
  *
  * Live frames are recycled with the bytes that the last reader left in them, so a generator writes every byte anew.
  */
