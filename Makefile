@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup up preview refresh outputs down env test test-fast lint generate verify bpf bench soak clean-host
+.PHONY: help kubernetes-early setup up preview refresh outputs kubeconfig down env test test-fast lint generate verify bpf bench soak clean-host
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -29,13 +29,19 @@ refresh: setup ## compare the stack's state with the machine
 outputs: ## print the stack's outputs as JSON, and nothing else
 	@$(PULUMI) stack output --json --stack "$(STACK)"
 
+kubeconfig: ## write the cluster's kubeconfig to a file that only you can read, and print its path
+	@tools/setup/stack.sh kubeconfig "$(STACK)"
+
 down: ## destroy the stack; its config file stays
 	@tools/setup/stack.sh down "$(STACK)"
 
 env: ## print exports for a shell: eval "$(make -s env)"; pulumi up --stack local
 	@tools/setup/env.sh
 
-test: setup lint verify ## every check and test, as CI runs them (soak tests are apart)
+kubernetes-early: # the longest build of a cold machine, beside the tests that do not need it
+	@tools/setup/kubernetes.sh --background
+
+test: setup kubernetes-early lint verify ## every check and test, as CI runs them (soak tests are apart)
 	@tools/setup/run $(PYTHON) -m pytest -m "not soak"
 
 test-fast: setup ## the tests that need no kernel and no engine

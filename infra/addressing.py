@@ -21,7 +21,7 @@ def host_room(underlay: IPv4Network) -> int:
 
 
 def host_address(underlay: IPv4Network, number: int) -> IPv4Address:
-    """Underlay address of the host with this number (from 1)."""
+    """Underlay address of the host with this number (from 1; 0 is a cluster's control plane)."""
     return underlay[HOST_OFFSET + number]
 
 

@@ -17,6 +17,8 @@ from node_agent.model.config import UplinkMode
 from node_agent.model.objects import Affinity, ServicePort
 from node_agent.model.places import StackPlaces
 
+CONTROL = "control-1"
+
 
 @dataclass(frozen=True, kw_only=True)
 class HostPlan:
@@ -74,9 +76,10 @@ class ServicePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """One stack, whole. MTUs in bytes."""
+    """One stack, whole. `control`: the host of a cluster's control plane, where there is a cluster. MTUs in bytes."""
 
     stack_id: str
+    control: HostPlan
     underlay: str
     mtu: int
     mode: UplinkMode
@@ -98,22 +101,24 @@ def make(settings: Settings, identity: str) -> Plan:
     places = StackPlaces(identity)
     names = rules.host_names(settings)
     endpoints = [endpoint for vpc in settings.vpcs for endpoint in _endpoints(settings, vpc, names, places)]
+
+    def host(name: str, number: int) -> HostPlan:
+        return HostPlan(
+            name=name,
+            address=str(addressing.host_address(settings.underlay, number)),
+            prefix=settings.underlay.prefixlen,
+            netns=places.netns(name),
+        )
+
     return Plan(
         stack_id=identity,
+        control=host(CONTROL, 0),
         underlay=str(settings.underlay),
         mtu=settings.mtu,
         mode=settings.mode,
         flow_entries=settings.flow_entries,
         health_seconds=settings.health_seconds,
-        hosts=tuple(
-            HostPlan(
-                name=name,
-                address=str(addressing.host_address(settings.underlay, number)),
-                prefix=settings.underlay.prefixlen,
-                netns=places.netns(name),
-            )
-            for number, name in enumerate(names, start=1)
-        ),
+        hosts=tuple(host(name, number) for number, name in enumerate(names, start=1)),
         vpcs=tuple(
             VpcPlan(name=vpc.name, cidr=str(vpc.cidr), set_size=vpc.set_size, bouncers=vpc.bouncers)
             for vpc in settings.vpcs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,18 @@ from infra import outputs, plan, settings
 from infra.plan import Plan
 from infra.targets.base import Target
 from infra.targets.local import Local
+from infra.targets.local_k8s import LocalKubernetes
+from infra.wanted import Settings
 from node_agent.model.places import stack_id
+
+TARGETS: dict[str, Callable[[Path, Settings], Target]] = {"local": Local, "local-k8s": LocalKubernetes}
 
 
 def deploy() -> None:
     """Register everything. Wrong settings end the run with all their mistakes before anything is registered."""
     root = Path(pulumi.get_root_directory())
     wanted, mistakes = settings.read()
-    target: Target = Local(root, wanted)
+    target = _target(root, wanted)
     mistakes.extend(target.problems(wanted))
     if mistakes.found:
         raise pulumi.RunError(_told(mistakes.found))
@@ -31,6 +35,10 @@ def deploy() -> None:
         pulumi.Output.from_input(values["health"]).apply(lambda health: pulumi.log.info(_summary(intent, health)))
 
 
+def _target(root: Path, wanted: Settings) -> Target:
+    return TARGETS[wanted.target](root, wanted)
+
+
 def build(target: Target, intent: Plan, *, preview: bool) -> dict[str, Any]:
     """Register the planned stack on this target and return its outputs by name."""
     machines = target.machines(intent)
@@ -38,7 +46,7 @@ def build(target: Target, intent: Plan, *, preview: bool) -> dict[str, Any]:
     attached = target.endpoints(intent, machines, networks)
     served = target.services(intent, machines, networks, attached)
     verdict = target.health(intent, machines, attached, served, preview=preview)
-    return outputs.collect(intent, machines, networks, verdict)
+    return {**outputs.collect(intent, machines, networks, verdict), **machines.access}
 
 
 def _summary(intent: Plan, health: Mapping[str, Any]) -> str:

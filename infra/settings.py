@@ -33,9 +33,10 @@ from node_agent.model.addresses import (
 from node_agent.model.config import UplinkMode
 from node_agent.model.objects import Affinity, ServicePort, Transport
 
+TARGETS = ("local", "local-k8s")
 MODES = ("generic", "native", "tc")
 # Keys whose values are text already; Pulumi hands over every other one as JSON text.
-TEXTS = ("mode", "underlay", "bpfObjects")
+TEXTS = ("target", "mode", "underlay", "bpfObjects")
 
 BACKENDS_RULE = "must be a list of endpoints' names, or {subnet: NAME} for all of a subnet's"
 
@@ -78,6 +79,7 @@ def examine(raw: Mapping[str, Any]) -> tuple[Settings, Mistakes]:
     default = Settings()
     per_host = top.integer("endpointsPerHost", 1, 0, 64)
     settings = Settings(
+        target=top.choice("target", default.target, TARGETS),
         hosts=top.integer("hosts", default.hosts, 1, 4096),
         underlay=top.network("underlay", str(default.underlay), 8, 28) or default.underlay,
         mtu=top.integer("mtu", default.mtu, MIN_UPLINK_MTU, MAX_UPLINK_MTU),

@@ -58,9 +58,11 @@ class EndpointSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """One stack. MTU in bytes; `bpf_objects`: folder of compiled programs, relative to the project;
-    `flow_entries`: size of one VPC's flow table on one host; `health_seconds`: patience of the health gate."""
+    """One stack. `target`: which of `infra.targets`. MTU in bytes; `bpf_objects`: folder of compiled programs, relative
+    to the project; `flow_entries`: size of one VPC's flow table on one host; `health_seconds`: patience of the health
+    gate."""
 
+    target: str = "local"
     hosts: int = 3
     underlay: IPv4Network = UNDERLAY
     mtu: int = 1500

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
-from pulumi import ResourceOptions
+from pulumi import Output, ResourceOptions
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
 
 from node_agent.model.errors import MizarError, Temporary
@@ -125,9 +125,26 @@ class Made(Resource):
         # The SDK sets an attribute per given property: an output that is no input needs a place here.
         inputs = {
             _hiding(key) if key in provider.hidden else key: list(value) if isinstance(value, tuple) else value
-            for key, value in dataclasses.asdict(props).items()
+            for key, value in _inputs(props).items()
         }
         super().__init__(provider, name, {**inputs, **dict.fromkeys(outputs)}, opts)
+
+
+def _inputs(props: Any) -> dict[str, Any]:
+    """The fields as plain values; one that is another resource's output stays what it is."""
+    plain: dict[str, Any] = {}
+    for field in dataclasses.fields(props):
+        value = getattr(props, field.name)
+        if isinstance(value, Output):
+            plain[field.name] = value
+        else:
+            plain[field.name] = dataclasses.asdict(_One(value))["value"]
+    return plain
+
+
+@dataclasses.dataclass(frozen=True)
+class _One:
+    value: Any
 
 
 def _hiding(key: str) -> str:

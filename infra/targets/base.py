@@ -7,7 +7,7 @@ below; nobody else asks which target it is.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pulumi import Output, Resource
@@ -21,12 +21,13 @@ class Machines:
     """Hosts with their agents. `modes`: host name -> how its uplink's program runs. `ready`: host name -> the resource
     that exists once the host's agent is ready. `control`: who chooses VNIs and places. `ground`: what everything stands
     on; each resource depends on it directly, since a refresh that finds one in between gone would cut the chain, and a
-    destroy would then pull the ground away first."""
+    destroy would then pull the ground away first. `access`: outputs of this place alone, secret ones among them."""
 
     modes: Mapping[str, Output[str]]
     ready: Mapping[str, Resource]
     control: Resource
     ground: tuple[Resource, ...]
+    access: Mapping[str, Output[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

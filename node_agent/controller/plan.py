@@ -8,10 +8,11 @@ is believed at once.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from node_agent.controller import conditions
 from node_agent.controller.garbage import Lift, orphans, unused
 from node_agent.controller.liveness import Host, Pulse, feel, frozen, view
 from node_agent.controller.placement import bouncers, place
@@ -108,7 +109,8 @@ def plan(state: State, memory: Memory, now: float, config: ControllerConfig) -> 
         status = VpcStatus(
             vni=vnis.get(vpc.name, vpc.status.vni), members=members, observed_generation=vpc.meta.generation
         )
-        subnets = bounced(vpc, subnets_of[vpc.name], members, hosts, frozen=is_frozen)
+        status = replace(status, conditions=conditions.of_vpc(vpc, status, now))
+        subnets = bounced(vpc, subnets_of[vpc.name], members, hosts, now, frozen=is_frozen)
         if status != vpc.status or subnets:
             changes.append(Change(vpc=vpc, status=status, subnets=subnets))
 
@@ -191,17 +193,24 @@ def _progress(
 
 def bounced(
     vpc: Vpc,
-    subnets: Iterable[Subnet],
+    subnets: Collection[Subnet],
     members: Collection[SetMember],
     hosts: Mapping[str, Host],
+    now: float,
     *,
     frozen: bool = False,
 ) -> tuple[tuple[Subnet, SubnetStatus], ...]:
     """New status of those subnets of the VPC that need one once it has these members. Called by `rebalance` too."""
     changes = []
     for subnet in subnets:
-        chosen = bouncers(subnet.name, vpc, members, subnet.status.bouncers, hosts, frozen=frozen)
-        status = replace(subnet.status, bouncers=chosen, observed_generation=subnet.meta.generation)
+        wrong = conditions.mistake(subnet, vpc, subnets)
+        chosen = () if wrong else bouncers(subnet.name, vpc, members, subnet.status.bouncers, hosts, frozen=frozen)
+        status = replace(
+            subnet.status,
+            bouncers=chosen,
+            observed_generation=subnet.meta.generation,
+            conditions=conditions.of_subnet(subnet, chosen, wrong, now),
+        )
         if status != subnet.status and not subnet.meta.deleting:
             changes.append((subnet, status))
     return tuple(changes)

@@ -155,16 +155,16 @@ class Rebalancer:
         for name, wish in wishes.items():
             vpc = vpcs.get(name)
             if vpc and name in planned:
-                self._write(self._joined(vpc, planned[name], hosts))
+                self._write(self._joined(vpc, planned[name], hosts, now))
                 self._log.say("rebalancing", vpc=name, joining=_names(m for m in planned[name] if m.state == "joining"))
             elif not vpc or not vpc.status.members or not _waits(vpc, halted=halted):
                 self._store.delete(Watermark, wish.name, uid=wish.meta.uid)
                 self._log.say("rebalanced", vpc=name, set=_names(vpc.status.members if vpc else ()))
 
-    def _joined(self, vpc: Vpc, members: tuple[SetMember, ...], hosts: Mapping[str, Host]) -> Change:
+    def _joined(self, vpc: Vpc, members: tuple[SetMember, ...], hosts: Mapping[str, Host], now: float) -> Change:
         subnets = self._store.list(Subnet, {"spec.vpc": vpc.name})
         status = replace(vpc.status, members=members)
-        return Change(vpc=vpc, status=status, subnets=bounced(vpc, subnets, members, hosts))
+        return Change(vpc=vpc, status=status, subnets=bounced(vpc, subnets, members, hosts, now))
 
 
 def _foreseen(

@@ -20,32 +20,34 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node_agent.emulation import processes, stack
-from node_agent.kernel import mounts, netns
+from node_agent.kernel import cgroups, mounts, netns
 from node_agent.model.errors import Invalid, MizarError
 from node_agent.model.places import NETNS, RUN, StackPlaces
 
 ID = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 # The id of a stack whose folder is gone, from the name of a namespace: it ends with six hex digits.
+GROUP = "mizar-"  # and the stack's id: the cgroup of its emulated machines
 NETNS_NAME = re.compile(r"mizar-([a-z0-9][a-z0-9-]*?-[0-9a-f]{6})-.+")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Leftovers:
-    """What is there of one stack, or what was removed. Namespaces by name, the rest by path and pid."""
+    """What is there of one stack, or what was removed. Namespaces and cgroups by name, the rest by path and pid."""
 
     id: str
     processes: tuple[int, ...]
     namespaces: tuple[str, ...]
     mounts: tuple[str, ...]
     folder: str
+    cgroups: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.processes or self.namespaces or self.mounts or self.folder)
+        return bool(self.processes or self.namespaces or self.mounts or self.folder or self.cgroups)
 
 
 def ids() -> tuple[str, ...]:
-    """Ids of the stacks with leftovers, from the folders in /run/mizar and the names in /run/netns, sorted."""
-    found = set(_folders())
+    """Ids of the stacks with leftovers, from folders in /run/mizar and names of namespaces and cgroups, sorted."""
+    found = {*_folders(), *(name.removeprefix(GROUP) for name in cgroups.listed(GROUP))}
     for path in netns.listed("mizar-", NETNS):
         if not any(path.name.startswith(f"mizar-{id}-") for id in found):
             match = NETNS_NAME.fullmatch(path.name)
@@ -63,6 +65,7 @@ def leftovers(id: str) -> Leftovers:
         namespaces=tuple(path.name for path in _namespaces(places)),
         mounts=tuple(str(mount.path) for mount in mounts.below(places.root)),
         folder=str(places.root) if places.root.exists() else "",
+        cgroups=tuple(name for name in (GROUP + id,) if cgroups.exists(name)),
     )
 
 
@@ -74,6 +77,7 @@ def remove(id: str) -> Leftovers:
     _try(failures, lambda: processes.end_marked(places.root))
     for path in _namespaces(places):
         _try(failures, lambda path=path: netns.delete(path))  # type: ignore[misc]
+    _try(failures, lambda: cgroups.remove(GROUP + id))
     _try(failures, lambda: stack.remove(places))
     left = _settled(id)
     if left:

@@ -202,6 +202,10 @@ class Links:
         if present - {address}:
             self._add_address(name, index, address)  # an address of the same prefix goes along with the first of it
 
+    def add_address(self, name: str, address: str) -> None:
+        """The interface has this IPv4 address, beside the others that it has."""
+        self._add_address(name, self.need(name).index, address)
+
     def _add_address(self, name: str, index: int, address: str) -> set[str]:
         """Add it if it is missing; returns the addresses before."""
         present = set(self.addresses(name))
@@ -217,6 +221,12 @@ class Links:
             self._route.route("replace", dst=f"{gateway}/32", oif=index, scope=SCOPE_LINK)
         with _saying(f"add default route via {gateway} on {name}"):
             self._route.route("replace", dst="0.0.0.0/0", gateway=gateway, oif=index, flags=RTNH_ONLINK)
+
+    def ensure_route(self, destination: str, gateway: str, name: str) -> None:
+        """Packets to the prefix "10.0.0.0/8" leave through the interface, by way of the gateway."""
+        index = self.need(name).index
+        with _saying(f"add route to {destination} via {gateway} on {name}"):
+            self._route.route("replace", dst=destination, gateway=gateway, oif=index)
 
     # --- inside ---
 

@@ -1,4 +1,4 @@
-"""Network namespaces: made, entered, removed. The only caller of setns and unshare.
+"""Network namespaces: made, entered, removed. The only caller of setns and unshare for them.
 
 A namespace is named by the absolute path of its bind mount (`model.places.StackPlaces.netns_path`), or by any path that
 the kernel shows it at (/proc/<pid>/ns/net). A network namespace belongs to a thread: `enter` moves the calling thread

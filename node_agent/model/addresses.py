@@ -43,13 +43,14 @@ ADDRESS_RULE = "must be an IPv4 address, like 10.10.1.20: four numbers 0..255 wi
 _QUAD = re.compile(r"(0|[1-9][0-9]{0,2})(\.(0|[1-9][0-9]{0,2})){3}")
 _LENGTH = re.compile(r"0|[1-9][0-9]?")
 _NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
-_FORBIDDEN = {
+FORBIDDEN = {
     "0.0.0.0/8": "this network",
     "127.0.0.0/8": "loopback",
     "169.254.0.0/16": "link-local; endpoints route through 169.254.1.1",
     "224.0.0.0/4": "multicast",
     "240.0.0.0/4": "reserved",
 }
+"""Prefixes that neither a tenant nor an underlay may have, and why."""
 
 
 def shown(value: object) -> str:
@@ -97,7 +98,7 @@ def special_mistakes(field: str, cidr: str) -> list[str]:
     network = parse_prefix(field, cidr)
     return [
         told(field, cidr, f"must not overlap {taken}, which is set aside ({why})")
-        for taken, why in _FORBIDDEN.items()
+        for taken, why in FORBIDDEN.items()
         if network.overlaps(ipaddress.IPv4Network(taken))
     ]
 

@@ -22,6 +22,7 @@ MemberState = Literal["joining", "active", "leaving"]
 Transport = Literal["tcp", "udp"]
 BackendState = Literal["ready", "serving", "terminating"]
 Affinity = Literal["none", "client"]
+Truth = Literal["True", "False", "Unknown"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,23 @@ class Meta:
     generation: int = 0
     deleting: bool = False
     finalizers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """What is said of an object, in the form that Kubernetes has for it. `reason` is one word, `message` for people.
+    `observed_generation`: of the spec that was looked at. `last_transition_time`: when `status` became what it is."""
+
+    type: str
+    status: Truth
+    reason: str
+    last_transition_time: str
+    message: str = ""
+    observed_generation: int = 0
+
+
+READY = "Ready"
+"""The condition that is "True" when the object is in force, as far as the controller can see."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +87,7 @@ class VpcStatus:
     vni: int = 0
     members: tuple[SetMember, ...] = ()
     observed_generation: int = 0
+    conditions: tuple[Condition, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +111,7 @@ class SubnetStatus:
 
     bouncers: tuple[int, ...] = ()
     observed_generation: int = 0
+    conditions: tuple[Condition, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +121,15 @@ class Subnet:
     spec: SubnetSpec
     status: SubnetStatus = SubnetStatus()
     meta: Meta = Meta()
+
+
+REFUSED = ("OutsideVpc", "Overlaps")
+"""Reasons of a subnet that is not Ready because it must not be: it has no rows on any host."""
+
+
+def refused(subnet: Subnet) -> bool:
+    """Whether the controller has said that this subnet must not be in force."""
+    return any(each.type == READY and each.reason in REFUSED for each in subnet.status.conditions)
 
 
 @dataclass(frozen=True, kw_only=True)

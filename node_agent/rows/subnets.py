@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from node_agent.datapath.layout import RouteKey, RouteRow, ServingRow, SubnetKey, SubnetRow
-from node_agent.model.objects import Subnet, Vpc
+from node_agent.model.objects import Subnet, Vpc, refused
 from node_agent.rows.image import MapImage, mapped, merged, network, row
 from node_agent.rows.vpcs import member
 
@@ -22,7 +22,7 @@ def subnet_rows(subnet: Subnet, vpc: Vpc, host: str, *, local: bool, listed: boo
     `listed`: the agent has seen all endpoints of the subnet; `stale`: it could not watch them for a while.
     """
     vni, divides = vpc.status.vni, member(vpc, host) is not None
-    if not vni or not (divides or local):
+    if not vni or not (divides or local) or refused(subnet):
         return {}
     base, length = network(subnet.spec.cidr)
     key = SubnetKey(vni=vni, subnet=base)

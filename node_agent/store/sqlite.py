@@ -19,10 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from node_agent.model.codec import canonical, decode_part, part_class
-from node_agent.model.errors import AlreadyExists, Conflict, Invalid, NotFound
+from node_agent.model.codec import canonical
+from node_agent.model.errors import AlreadyExists, Conflict, NotFound
 from node_agent.model.objects import Meta, Object
 from node_agent.store.base import Where
+from node_agent.store.parts import check_new, check_part
 from node_agent.store.selector import selector
 from node_agent.store.sqlite_file import Database
 from node_agent.store.sqlite_watch import COLUMNS, SqliteWatch, from_row
@@ -47,7 +48,7 @@ class SqliteStore:
         self._history = history
 
     def create(self, obj: T) -> T:
-        _check_parts(obj)
+        check_new(obj)
         fresh = Meta(uid=str(uuid.uuid4()), generation=1, finalizers=obj.meta.finalizers)
 
         def body(db: sqlite3.Connection) -> T:
@@ -83,7 +84,7 @@ class SqliteStore:
         return self._put(cls, name, "status", status, uid, resource_version)
 
     def _put(self, cls: type[T], name: str, part: str, value: Any, uid: str | None, version: int | None) -> T:
-        _check_part(cls, part, value)
+        check_part(cls, part, value)
         text = canonical(value)
         what = f"put {part} of {cls.kind} {name}"
 
@@ -197,17 +198,3 @@ def _check_same(what: str, meta: Meta, uid: str | None, version: int | None) -> 
         raise Conflict(f"{what}: it is another object by now, uid {meta.uid} instead of {uid}")
     if version is not None and version != meta.resource_version:
         raise Conflict(f"{what}: it changed since it was read, version {meta.resource_version} instead of {version}")
-
-
-def _check_parts(obj: Object) -> None:
-    if not obj.name:
-        raise Invalid([f"name: a {obj.kind} needs one"])
-    _check_part(type(obj), "spec", obj.spec)
-    _check_part(type(obj), "status", obj.status)
-
-
-def _check_part(cls: type[T], part: str, value: Any) -> None:
-    """What could not be read back is not written."""
-    if not isinstance(value, part_class(cls, part)):
-        raise Invalid([f"{part}: {value!r} is no {part_class(cls, part).__name__}"])
-    decode_part(cls, part, json.loads(canonical(value)))

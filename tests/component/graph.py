@@ -14,6 +14,9 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "Agent": {"ready": True, "mode": "generic"},
     "Vpc": {"vni": 7, "set": ["host-1", "host-2", "host-3"], "departing": []},
     "Subnet": {"bouncers": ["host-1", "host-2"], "departing": []},
+    "Authorities": {"files": {"ca.crt": "a certificate", "ca.key": "a key"}},
+    "Credentials": {"files": {"kubeconfig": "a kubeconfig"}},
+    "Door": {"port": 7443},
     "HealthGate": {"healthy": True, "pairs": 15, "probes": 57, "failures": []},
 }
 

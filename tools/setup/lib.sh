@@ -34,14 +34,18 @@ find_go() {
     return 1
 }
 
-# The directory that holds (or will hold) the engine we build, named by everything that goes into it.
-engine_dir() {
+# pins_of FILE...: 16 hex digits that stand for the Go release and the files' content.
+pins_of() {
     local go sum
     go=$(find_go) || return 1
-    sum=$({
-        GOTOOLCHAIN=local "$go" version
-        cat "$root"/tools/engine/go.mod "$root"/tools/engine/go.sum "$root"/tools/setup/engine.sh
-        cat "$root"/tools/langhost/*.py "$root"/tools/langhost/pulumi-*
-    } | sha256sum)
-    printf '%s/engine-%s\n' "$cache" "${sum:0:16}"
+    sum=$({ GOTOOLCHAIN=local "$go" version; cat -- "$@"; } | sha256sum)
+    printf '%s\n' "${sum:0:16}"
+}
+
+# The directory that holds (or will hold) the engine we build, named by everything that goes into it.
+engine_dir() {
+    local pins
+    pins=$(pins_of "$root"/tools/engine/go.mod "$root"/tools/engine/go.sum "$root"/tools/setup/{engine,gobuild}.sh \
+        "$root"/tools/langhost/*.py "$root"/tools/langhost/pulumi-*) || return 1
+    printf '%s/engine-%s\n' "$cache" "$pins"
 }

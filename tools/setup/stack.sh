@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The verbs that need more than one call of Pulumi: stack.sh up|summary|preview|refresh|down STACK. Called by the
-# Makefile; `summary` is the end of `make up`, apart because up becomes Pulumi, which must get the caller's signals.
+# The verbs that need more than one call of Pulumi: stack.sh up|summary|preview|refresh|down|kubeconfig STACK. Called by
+# the Makefile; `summary` is the end of `make up`, apart because up becomes Pulumi, which must get the caller's signals.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$root"
 
-verb=${1:?usage: stack.sh up|summary|preview|refresh|down STACK}
+verb=${1:?usage: stack.sh up|summary|preview|refresh|down|kubeconfig STACK}
 stack=${2:?stack.sh: no stack given (STACK=...)}
 
 # Nothing was ever brought up from this clone: no need for an engine to say so.
@@ -38,6 +38,8 @@ sys.exit(not any(name == sys.argv[2] or name.endswith("/" + sys.argv[2]) for nam
 
 case $verb in
 up | preview)
+    # What the cluster of such a stack runs is built first; it may be on its way in the background.
+    if grep -qE '^ *mizar:target: *local-k8s' "stacks/Pulumi.$stack.yaml" 2>/dev/null; then tools/setup/kubernetes.sh; fi
     # Also a preview needs the stack; an empty one costs nothing and `make down` removes it.
     pulumi stack select --create "$stack"
     drop_stale_lock
@@ -63,6 +65,16 @@ down)
     pulumi destroy --yes --stack "$stack"
     # The state goes too, so that nothing of the stack is left; its config file is the user's.
     pulumi stack rm --yes --preserve-config --stack "$stack"
+    ;;
+kubeconfig)
+    id=$(pulumi stack output stackId --stack "$stack")
+    text=$(pulumi stack output kubeconfig --show-secrets --stack "$stack") ||
+        fail "stack $stack has no cluster: no kubeconfig among its outputs"
+    # In the stack's own folder, which goes when the stack goes.
+    file=/run/mizar/$id/kubeconfig
+    (umask 077 && printf '%s\n' "$text" >"$file.new")
+    mv -T "$file.new" "$file"
+    printf '%s\n' "$file"
     ;;
 *) fail "stack.sh: unknown verb $verb" ;;
 esac

@@ -17,6 +17,7 @@ missing_packages() {
     have curl || echo curl                                    # the same, as README.md shows
     have nsenter && have unshare && have flock || echo util-linux
     have make || echo make
+    have runc || echo runc                                    # starts the containers of a local cluster
     if ! users_pulumi >/dev/null && [ ! -e /etc/ssl/certs/ca-certificates.crt ]; then
         echo ca-certificates                                  # Go's downloads
     fi

@@ -257,7 +257,9 @@ def test_values_of_a_wrong_type_do_not_hide_other_mistakes() -> None:
         "Mizar:hosts": "4",
         "aws:region": "eu-west-1",
     }
-    known = "bpfObjects, endpoints, endpointsPerHost, flowEntries, healthSeconds, hosts, mode, mtu, underlay, vpcs"
+    known = (
+        "bpfObjects, endpoints, endpointsPerHost, flowEntries, healthSeconds, hosts, mode, mtu, target, underlay, vpcs"
+    )
     assert settings.examine_all("mizar", texts)[1].found == [
         "hosts: three: must be a whole number from 1 to 4096",
         "mtu: [1500]: must be a whole number from 1330 to 9000",

@@ -1,0 +1,126 @@
+"""Component: Kubernetes on emulated hosts. Hosts, credentials, a control plane, nodes, and the way in for kubectl."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pulumi import ComponentResource, Output, Resource, ResourceOptions
+
+from infra.plan import HostPlan
+from infra.providers.bare_host import BareHost
+from infra.providers.credentials import Authorities, AuthoritiesProps, Credentials, CredentialsProps
+from infra.providers.door import Door, DoorProps
+from infra.providers.host import HostProps
+from infra.providers.kubernetes_control import KubernetesControl, KubernetesControlProps
+from infra.providers.kubernetes_node import KubernetesNode, KubernetesNodeProps
+
+CONTROL_TAINTS = ("node-role.kubernetes.io/control-plane:NoSchedule",)
+API_PORT = 443  # of the service `kubernetes` too, whose address is the control plane's own
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalClusterArgs:
+    """`services`, `pods`: prefixes; `native`: XDP is to run natively on uplinks; `build`: what the programs were built
+    from; `after`: what must exist first."""
+
+    stack: str
+    control: HostPlan
+    workers: tuple[HostPlan, ...]
+    services: str
+    pods: str
+    mtu: int
+    native: bool
+    build: str
+    after: Sequence[Resource] = ()
+
+
+class LocalCluster(ComponentResource):
+    """`nodes`: host name -> node. Two kubeconfigs, both secret: `kubeconfig` for this computer, `host_kubeconfig` for
+    programs within the network."""
+
+    control: KubernetesControl
+    nodes: dict[str, KubernetesNode]
+    kubeconfig: Output[str]
+    host_kubeconfig: Output[str]
+
+    def __init__(self, name: str, args: LocalClusterArgs, opts: ResourceOptions | None = None) -> None:
+        super().__init__("mizar:local:LocalCluster", name, None, opts)
+        self._name, self._args = name, args
+        after = list(args.after)
+        hosts = {plan.name: self._host(plan) for plan in (args.control, *args.workers)}
+        roots = Authorities(
+            f"{name}-authorities",
+            AuthoritiesProps(stack=args.stack, name=name),
+            ResourceOptions(parent=self, depends_on=after),
+        )
+        inside = f"https://{args.control.address}:{API_PORT}"
+        cluster = {"address": args.control.address, "port": API_PORT, "services": args.services, "pods": args.pods}
+        on_control = [*after, hosts[args.control.name]]
+        door = Door(
+            f"{name}-door",
+            DoorProps(stack=args.stack, host=args.control.name, address=args.control.address, to=API_PORT),
+            ResourceOptions(parent=self, depends_on=on_control),
+        )
+        outside = door.port.apply(lambda port: f"https://127.0.0.1:{int(port)}")
+        admin = {"cluster": args.stack}
+        self.kubeconfig = self._signed("admin", roots, role="admin", server=outside, details=admin)["kubeconfig"]
+        self.host_kubeconfig = self._signed("admin-inside", roots, role="admin", server=inside, details=admin)[
+            "kubeconfig"
+        ]
+        plane = self._signed(
+            "control-plane",
+            roots,
+            role="control-plane",
+            host=args.control.name,
+            address=args.control.address,
+            details={"port": API_PORT, "services": args.services, "domain": "cluster.local"},
+        )
+        self.control = KubernetesControl(
+            f"{name}-control-plane",
+            KubernetesControlProps(
+                stack=args.stack, host=args.control.name, cluster=cluster, files=plane, build=args.build
+            ),
+            ResourceOptions(parent=self, depends_on=on_control),
+        )
+        self.nodes = {
+            plan.name: KubernetesNode(
+                f"{name}-{plan.name}-node",
+                KubernetesNodeProps(
+                    stack=args.stack,
+                    host=plan.name,
+                    address=plan.address,
+                    cluster=cluster,
+                    files=self._signed(
+                        plan.name, roots, role="node", host=plan.name, address=plan.address, server=inside
+                    ),
+                    admin=self.host_kubeconfig,
+                    build=args.build,
+                    # A node as well: agents and the cluster's own services run there, nobody else's pods.
+                    taints=CONTROL_TAINTS if plan is args.control else (),
+                ),
+                ResourceOptions(parent=self, depends_on=[*after, hosts[plan.name], self.control]),
+            )
+            for plan in (args.control, *args.workers)
+        }
+        self.register_outputs({"server": inside})
+
+    def _host(self, plan: HostPlan) -> BareHost:
+        args = self._args
+        props = HostProps(
+            stack=args.stack,
+            name=plan.name,
+            address=plan.address,
+            prefix=plan.prefix,
+            mtu=args.mtu,
+            native=args.native,
+        )
+        return BareHost(f"{self._name}-{plan.name}", props, ResourceOptions(parent=self, depends_on=list(args.after)))
+
+    def _signed(self, name: str, roots: Authorities, **props: object) -> Output[dict[str, str]]:
+        """What the authorities have signed for this one."""
+        wanted = CredentialsProps(stack=self._args.stack, name=name, authorities=roots.files, role="")
+        wanted = dataclasses.replace(wanted, **props)  # type: ignore[arg-type]
+        opts = ResourceOptions(parent=self, depends_on=[*self._args.after, roots])
+        return Credentials(f"{self._name}-{name}-credentials", wanted, opts).files

@@ -1,0 +1,89 @@
+"""What the controller says of VPCs and subnets: the condition Ready, with a reason where it is not. Pure; called by
+`plan`.
+
+The API server refuses what one object shows to be wrong. What is wrong between two objects it cannot see: a subnet
+outside of its VPC, or over another subnet, is stored, and stays without bouncers and rows until it is right.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable
+
+from node_agent.model.addresses import parse_prefix
+from node_agent.model.errors import Invalid
+from node_agent.model.objects import READY, Condition, Subnet, Truth, Vpc, VpcStatus, refused
+
+Mistake = tuple[str, str]
+"""Reason and message."""
+
+
+def of_vpc(vpc: Vpc, status: VpcStatus, now: float) -> tuple[Condition, ...]:
+    """The conditions of a VPC that is about to have this status. `now`: seconds since the epoch."""
+    if not status.vni:
+        said: tuple[Truth, str, str] = ("False", "NoNumber", "every VNI is in use")
+    elif not status.members:
+        said = ("False", "NoHosts", "no host is ready to serve it")
+    else:
+        said = ("True", "Served", "")
+    return _ready(vpc.status.conditions, vpc.meta.generation, *said, now)
+
+
+def of_subnet(subnet: Subnet, bouncers: Collection[int], wrong: Mistake | None, now: float) -> tuple[Condition, ...]:
+    """The conditions of a subnet that is about to have these bouncers. `wrong`: its mistake, if it has one."""
+    if wrong:
+        said: tuple[Truth, str, str] = ("False", *wrong)
+    elif not bouncers:
+        said = ("False", "NoBouncers", "no host is ready to bounce it")
+    else:
+        said = ("True", "Bounced", "")
+    return _ready(subnet.status.conditions, subnet.meta.generation, *said, now)
+
+
+def mistake(subnet: Subnet, vpc: Vpc, others: Iterable[Subnet]) -> Mistake | None:
+    """Why the subnet must not be in force (one of `objects.REFUSED`), or None. `others`: all subnets of the VPC; of two
+    that overlap the one that came first is right."""
+    try:
+        inside, around = parse_prefix("cidr", subnet.spec.cidr), parse_prefix("cidr", vpc.spec.cidr)
+    except Invalid as error:
+        return "OutsideVpc", str(error)
+    if not inside.subnet_of(around):
+        return "OutsideVpc", f"{subnet.spec.cidr} is not inside of {vpc.spec.cidr}, the prefix of VPC {vpc.name}"
+    for other in sorted(others, key=_turn):
+        if _turn(other) < _turn(subnet) and _overlap(other, subnet):
+            return "Overlaps", f"{subnet.spec.cidr} overlaps subnet {other.name} ({other.spec.cidr})"
+    return None
+
+
+def _overlap(one: Subnet, other: Subnet) -> bool:
+    try:
+        return parse_prefix("cidr", one.spec.cidr).overlaps(parse_prefix("cidr", other.spec.cidr))
+    except Invalid:
+        return False  # what is no prefix is nobody's
+
+
+def _turn(subnet: Subnet) -> tuple[bool, bool, int, str]:
+    """Sorts to the front what is in force, then what came first. What was decided once stays so: a resource version
+    grows with every status that is written, also the one that says this."""
+    return refused(subnet), not subnet.status.bouncers, subnet.meta.resource_version, subnet.name
+
+
+def _ready(
+    before: Iterable[Condition], generation: int, status: Truth, reason: str, message: str, now: float
+) -> tuple[Condition, ...]:
+    old = next((each for each in before if each.type == READY), None)
+    since = old.last_transition_time if old and old.status == status else _stamp(now)
+    return (
+        Condition(
+            type=READY,
+            status=status,
+            reason=reason,
+            message=message,
+            observed_generation=generation,
+            last_transition_time=since,
+        ),
+    )
+
+
+def _stamp(now: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))

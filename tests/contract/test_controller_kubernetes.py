@@ -1,0 +1,72 @@
+"""The controller over a real API server."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+
+import pytest
+
+from node_agent.controller.log import Log
+from node_agent.controller.loop import Controller
+from node_agent.model.config import ControllerConfig
+from node_agent.model.objects import (
+    NetworkHost,
+    NetworkHostSpec,
+    NetworkHostStatus,
+    Subnet,
+    SubnetSpec,
+    Vpc,
+    VpcSpec,
+)
+from node_agent.model.users import guarded
+from node_agent.store.base import Store
+from node_agent.store.kubernetes import KubernetesStore
+from node_agent.store.kubernetes_access import from_kubeconfig
+from tests.contract.apiserver import ApiServer
+
+pytestmark = pytest.mark.root
+
+SPEC = VpcSpec(cidr="10.0.0.0/16")
+PATIENCE = 60.0
+
+
+def test_the_controller_places_numbers_and_judges_over_it(kubernetes: Store, api_server: ApiServer) -> None:
+    for number in (1, 2, 3):
+        host = kubernetes.create(
+            NetworkHost(name=f"host-{number}", spec=NetworkHostSpec(address=f"198.18.0.{10 + number}"))
+        )
+        kubernetes.put_status(NetworkHost, host.name, NetworkHostStatus(heartbeat=time.time(), ready=True))
+    kubernetes.create(guarded(Vpc(name="blue", spec=SPEC)))
+    for name, cidr in (("web", "10.0.1.0/24"), ("lost", "10.1.0.0/24")):
+        kubernetes.create(guarded(Subnet(name=name, spec=SubnetSpec(vpc="blue", cidr=cidr))))
+    said = io.StringIO()
+    own = KubernetesStore(from_kubeconfig(api_server.kubeconfig))
+    config = ControllerConfig(stack_id="test", store="")
+    controller = Controller(config, own, time.time, Log(said))
+
+    def judged() -> dict[str, str]:
+        found = [*kubernetes.list(Vpc), *kubernetes.list(Subnet)]
+        return {obj.name: condition.reason for obj in found for condition in obj.status.conditions}
+
+    def until(true: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not true():
+            controller.turn(0.02)
+            assert time.monotonic() < deadline, (judged(), said.getvalue())
+
+    try:
+        until(lambda: judged() == {"blue": "Served", "web": "Bounced", "lost": "OutsideVpc"})
+        assert kubernetes.get(Vpc, "blue").status.vni == 1000
+        assert kubernetes.get(Subnet, "web").status.bouncers == (0, 1, 2)
+        for _ in range(20):
+            controller.turn(0.02)
+        assert "refused" not in said.getvalue(), "it saw what it wrote, and planned nothing twice"
+        kubernetes.delete(Vpc, "blue")
+        for name in ("web", "lost"):
+            kubernetes.delete(Subnet, name)
+        until(lambda: not kubernetes.list(Vpc) and not kubernetes.list(Subnet))
+    finally:
+        controller.close()
+        own.close()
