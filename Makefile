@@ -2,13 +2,15 @@
 # STACK chooses stacks/Pulumi.<STACK>.yaml. Recipes use relative paths only: the clone's path may hold spaces.
 
 STACK ?= local
+# Files of tests at a time. They wait more than they compute: some more than there are cores.
+WORKERS ?= 3
 PYTHON := .venv/bin/python
 PULUMI := tools/setup/run pulumi
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help kubernetes-early setup up preview refresh outputs kubeconfig down env test test-fast lint generate verify bpf bench soak clean-host
+.PHONY: help kubernetes-early setup up preview refresh outputs kubeconfig down env test test-fast lint generate verify bpf cni bench bench-cni conformance soak clean-host
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -42,7 +44,7 @@ kubernetes-early: # the longest build of a cold machine, beside the tests that d
 	@tools/setup/kubernetes.sh --background
 
 test: setup kubernetes-early lint verify ## every check and test, as CI runs them (soak tests are apart)
-	@tools/setup/run $(PYTHON) -m pytest -m "not soak"
+	@tools/setup/run $(PYTHON) -m pytest -m "not soak" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-fast: setup ## the tests that need no kernel and no engine
 	@$(PYTHON) -m pytest -q tests/unit tests/golden tests/component tests/transition
@@ -62,8 +64,18 @@ verify: setup ## fail when a generated file is not what `make generate` writes
 bpf: ## compile the BPF programs
 	@$(MAKE) -C bpf
 
+cni: ## compile the CNI plugin
+	@$(MAKE) -C node_agent/cni
+
 bench: setup ## measure; figures go to stdout
 	@$(PYTHON) -m node_agent.bench $(ARGS)
+
+bench-cni: ## measure what container runtimes wait for: make bench-cni ARGS="--agent FILE" (--help)
+	@$(PYTHON) -m node_agent.bench.cni $(ARGS)
+
+conformance: STACK := local-k8s
+conformance: setup ## Kubernetes' own network specs against a cluster that is up (ARGS=--list: which, and why not the rest)
+	@tools/setup/run $(PYTHON) -m tools.conformance.run --stack "$(STACK)" $(ARGS)
 
 soak: setup ## the long tests (MIZAR_SOAK_ROUNDS=N for fewer rounds)
 	@tools/setup/run $(PYTHON) -m pytest -s -m soak

@@ -87,14 +87,12 @@ static __always_inline int endpoint_packet(struct __sk_buff *skb, struct config 
 	return core_run(p, STEP_EGRESS);
 }
 
-/* Would the packet, or a segment of it, be larger than the uplink takes? */
-static __always_inline int too_big(const struct __sk_buff *skb, const struct config *c, const struct packet *p)
+/* Would the packet, or a segment of it, be larger than the uplink takes with so many bytes in front of its IP header? */
+static __always_inline int too_big(const struct __sk_buff *skb, const struct config *c, const struct packet *p, __u32 room)
 {
-	__u32 room = WIRE_BYTES - ETH_HLEN; /* skb->len counts the inner Ethernet header already */
-
 	if (skb->gso_size)
-		return skb->gso_size + p->header + p->transport + WIRE_BYTES > c->mtu;
-	return skb->len + room > c->mtu;
+		return skb->gso_size + p->header + p->transport + room > c->mtu;
+	return skb->len - ETH_HLEN + room > c->mtu;
 }
 
 /* As a router would (RFC 1191): the gateway says how much fits. */
@@ -164,13 +162,13 @@ int endpoint_tc(struct __sk_buff *skb)
 	if (p->reason)
 		return refuse(p);
 	step = endpoint_packet(skb, c, port, p);
-	if (step == STEP_SEND && too_big(skb, c, p))
+	if ((step == STEP_SEND && too_big(skb, c, p, WIRE_BYTES)) || (step == STEP_OUT && too_big(skb, c, p, 0)))
 		return refuse_too_big(skb, c, p);
 	if (!skb->mark && p->revalidate)
 		send_clone(skb, MARK_REVALIDATE);
 	if (!skb->mark && p->probe < SET_PLACES)
 		send_clone(skb, MARK_PROBE + p->probe);
-	if (p->rewrite && (step == STEP_SEND || step == STEP_HAND) && rewrite_packet(skb, p, ETH_HLEN)) {
+	if (p->rewrite && (step == STEP_SEND || step == STEP_HAND || step == STEP_OUT) && rewrite_packet(skb, p, ETH_HLEN)) {
 		p->reason = DROP_ENCAPSULATION;
 		return refuse(p);
 	}
@@ -182,6 +180,8 @@ int endpoint_tc(struct __sk_buff *skb)
 		return answer_refused(skb, p) ? TC_ACT_SHOT : bpf_redirect(skb->ifindex, 0);
 	case STEP_SEND:
 		return send_encapsulated(skb, c, p);
+	case STEP_OUT:
+		return send_outside(skb, c, p);
 	case STEP_HAND:
 		return hand_over(skb, p);
 	case STEP_END:

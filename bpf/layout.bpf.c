@@ -18,4 +18,6 @@ struct {
 	struct nat_entry nat_entry;
 	enum nat_kind nat_kind;
 	enum service_flag service_flag;
+	enum backend_flag backend_flag;
+	enum egress_flag egress_flag;
 } abi SEC(".data.abi");

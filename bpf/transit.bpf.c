@@ -1,7 +1,9 @@
-/* Transit program: everything that reaches this host's uplink for the tunnel port.
+/* Transit program: everything that reaches this host's uplink for the tunnel port, and what comes back to endpoints from
+ * outside of every VPC.
  *
  * transit_xdp answers and passes on queries as early as a packet can be seen; it changes nothing else. transit_tc behind
- * it does all the rest, and queries too where XDP is absent or could not send: same core, same maps.
+ * it does all the rest, and queries too where XDP is absent or could not send: same core, same maps. It also stands behind
+ * the outlet, where this host's own stack sends what is for endpoints.
  */
 #include "skin.h"
 #include <linux/if_link.h>
@@ -89,6 +91,13 @@ static __always_inline __u32 decapsulate(struct __sk_buff *skb, __u8 outer_ecn)
 	return 0;
 }
 
+/* The answer is that the packet leaves the VPC. */
+static __always_inline int let_out(struct __sk_buff *skb, const struct config *c, struct packet *p, __u8 outer_ecn)
+{
+	p->reason = decapsulate(skb, outer_ecn);
+	return p->reason ? refuse(p) : send_outside(skb, c, p);
+}
+
 /* To the endpoint: the packet itself, or what its own packet is answered with. */
 static __always_inline int deliver(struct __sk_buff *skb, struct packet *p, __u8 outer_ecn, int step)
 {
@@ -127,12 +136,102 @@ static __always_inline int transit_step(__u8 type)
 	}
 }
 
-/* The machine's own traffic, as far as one look can tell; it is left as it came. */
-static __always_inline int is_no_udp(const struct __sk_buff *skb)
+static __always_inline int is_udp(const struct __sk_buff *skb)
 {
 	const struct iphdr *ip = (void *)(long)skb->data + ETH_HLEN;
 
-	return (const void *)(ip + 1) <= (void *)(long)skb->data_end && ip->protocol != IPPROTO_UDP;
+	return (const void *)(ip + 1) > (void *)(long)skb->data_end || ip->protocol == IPPROTO_UDP;
+}
+
+/* Is it a frame of the tunnel? As wire_is_ours. */
+static __always_inline int is_tunnels(struct __sk_buff *skb, const struct config *c)
+{
+	struct ethhdr *eth;
+	struct wire *w;
+
+	if (!is_udp(skb))
+		return 0;
+	make_readable(skb, WIRE_BYTES);
+	eth = (void *)(long)skb->data;
+	w = (void *)(eth + 1);
+	if ((void *)(w + 1) > (void *)(long)skb->data_end)
+		return 0;
+	return wire_is_ours(eth, w, (void *)(long)skb->data_end, c->self);
+}
+
+/* Could it be for a flow of an endpoint? One look at the headers, before anything is spent on the machine's own traffic. */
+static __always_inline int is_answer(const struct __sk_buff *skb, __be32 own)
+{
+	const struct iphdr *ip = (void *)(long)skb->data + ETH_HLEN;
+	const void *l4 = (const void *)ip + sizeof(*ip), *end = (void *)(long)skb->data_end;
+	const struct ports *ports = l4;
+
+	if (l4 > end || ip->daddr != own || ip->frag_off & bpf_htons(IP_FRAGMENT_OFFSET))
+		return 0;
+	if (ip->ihl != 5 || l4 + sizeof(*ports) > end)
+		return 1; /* a closer look is needed */
+	switch (ip->protocol) {
+	case IPPROTO_TCP:
+	case IPPROTO_UDP:
+		return bpf_ntohs(ports->dest) >= EGRESS_PORT_BASE;
+	case IPPROTO_ICMP:
+		return icmp_is_error(*(const __u8 *)l4);
+	default:
+		return 0;
+	}
+}
+
+/* The packet's key, as it came. 0, or -1: it is none that an endpoint could wait for. */
+static __always_inline int read_answer(struct __sk_buff *skb, struct packet *p)
+{
+	struct iphdr *ip = (void *)(long)skb->data + ETH_HLEN;
+	void *end = (void *)(long)skb->data_end;
+
+	if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl < 5)
+		return -1;
+	p->key.src = mapped(ip->saddr);
+	p->key.dst = mapped(ip->daddr);
+	p->key.proto = ip->protocol;
+	p->header = ip->ihl * 4;
+	p->fragment = !!(ip->frag_off & bpf_htons(IP_MORE_FRAGMENTS));
+	return parse_l4((void *)ip + p->header, end, p) ? -1 : 0;
+}
+
+/* What is not the tunnel's: for an endpoint that sent something out of its VPC, or the machine's own, which is left as it
+ * came. Behind the outlet there is no machine: what its stack sends there, endpoints get or nobody. A function of its own:
+ * merged with what else reads packet pointers here, the compiler makes plain numbers of them. */
+static __attribute__((noinline)) int from_outside(struct __sk_buff *skb, const struct config *c, int outlet)
+{
+	struct packet *p;
+	struct iphdr *ip;
+
+	if (!is_answer(skb, outlet ? c->outlet_address : c->self))
+		return outlet ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+	make_readable(skb, 0);
+	p = packet_new(HOOK_TC);
+	if (!p)
+		return TC_ACT_SHOT;
+	p->self = c->self;
+	p->now = now_ticks();
+	p->reason = DROP_UNKNOWN_REPLY;
+	if (read_answer(skb, p) || step_return(p) != STEP_HAND)
+		return outlet ? refuse(p) : TC_ACT_UNSPEC;
+	ip = (void *)(long)skb->data + ETH_HLEN;
+	p->reason = 0;
+	if ((void *)(ip + 1) > (void *)(long)skb->data_end)
+		p->reason = DROP_MALFORMED;
+	else if (p->fragment)
+		p->reason = DROP_EGRESS_FRAGMENT; /* the others of its datagram do not say whose they are */
+	else if (ip->ttl <= 1)
+		p->reason = DROP_TTL;
+	if (p->reason)
+		return refuse(p);
+	decrease_ttl(ip);
+	if (rewrite_packet(skb, p, ETH_HLEN)) {
+		p->reason = DROP_ENCAPSULATION;
+		return refuse(p);
+	}
+	return hand_over(skb, p);
 }
 
 SEC("tc")
@@ -140,23 +239,23 @@ int transit_tc(struct __sk_buff *skb)
 {
 	struct config *c = config_get();
 	struct packet *p;
-	struct ethhdr *eth;
 	struct wire *w;
 	void *end;
 	__u8 outer_ecn;
-	int ours, step;
+	int ours, step, outlet;
 
-	if (!c || skb->protocol != bpf_htons(ETH_P_IP) || is_no_udp(skb))
+	if (!c)
 		return TC_ACT_UNSPEC;
-	make_readable(skb, WIRE_BYTES);
-	eth = (void *)(long)skb->data;
-	end = (void *)(long)skb->data_end;
-	w = (void *)(eth + 1);
-	if ((void *)(w + 1) > end)
-		return TC_ACT_UNSPEC;
-	ours = wire_is_ours(eth, w, end, c->self);
+	outlet = skb->ifindex == c->outlet;
+	if (skb->protocol != bpf_htons(ETH_P_IP))
+		return outlet ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+	ours = outlet ? 0 : is_tunnels(skb, c);
 	if (!ours)
-		return TC_ACT_UNSPEC;
+		return from_outside(skb, c, outlet);
+	w = (void *)(long)skb->data + ETH_HLEN;
+	end = (void *)(long)skb->data_end;
+	if ((void *)(w + 1) > end)
+		return TC_ACT_SHOT; /* cannot be: the verifier does not know */
 	p = packet_new(HOOK_TC);
 	if (!p)
 		return TC_ACT_SHOT;
@@ -174,7 +273,7 @@ int transit_tc(struct __sk_buff *skb)
 		count(COUNTER_DATA_RECEIVED);
 
 	step = core_run(p, transit_step(p->type));
-	if (p->rewrite && (step == STEP_SEND || step == STEP_HAND) &&
+	if (p->rewrite && (step == STEP_SEND || step == STEP_HAND || step == STEP_OUT) &&
 	    rewrite_packet(skb, p, ETH_HLEN + WIRE_BYTES)) {
 		p->reason = DROP_ENCAPSULATION;
 		return refuse(p);
@@ -182,6 +281,8 @@ int transit_tc(struct __sk_buff *skb)
 	switch (step) {
 	case STEP_SEND:
 		return send_in_place(skb, c, p, 0);
+	case STEP_OUT:
+		return let_out(skb, c, p, outer_ecn);
 	case STEP_HAND:
 	case STEP_ECHO:
 	case STEP_REFUSE:

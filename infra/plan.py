@@ -36,6 +36,7 @@ class VpcPlan:
     cidr: str
     set_size: int
     bouncers: int
+    host_reachable: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,11 +97,12 @@ class Plan:
         return StackPlaces(self.stack_id)
 
 
-def make(settings: Settings, identity: str) -> Plan:
-    """The plan of checked settings for the stack with this id."""
+def make(settings: Settings, identity: str, *, pods: bool = False) -> Plan:
+    """The plan of checked settings for the stack with this id. `pods`: endpoints come with a cluster's pods, none are
+    planned."""
     places = StackPlaces(identity)
     names = rules.host_names(settings)
-    endpoints = [endpoint for vpc in settings.vpcs for endpoint in _endpoints(settings, vpc, names, places)]
+    endpoints = [endpoint for vpc in settings.vpcs if not pods for endpoint in _endpoints(settings, vpc, names, places)]
 
     def host(name: str, number: int) -> HostPlan:
         return HostPlan(
@@ -120,7 +122,13 @@ def make(settings: Settings, identity: str) -> Plan:
         health_seconds=settings.health_seconds,
         hosts=tuple(host(name, number) for number, name in enumerate(names, start=1)),
         vpcs=tuple(
-            VpcPlan(name=vpc.name, cidr=str(vpc.cidr), set_size=vpc.set_size, bouncers=vpc.bouncers)
+            VpcPlan(
+                name=vpc.name,
+                cidr=str(vpc.cidr),
+                set_size=vpc.set_size,
+                bouncers=vpc.bouncers,
+                host_reachable=vpc.host_reachable,
+            )
             for vpc in settings.vpcs
         ),
         subnets=tuple(

@@ -64,6 +64,14 @@ class Section:
             return default
         return value
 
+    def boolean(self, key: str) -> bool:
+        """True or false; false when absent or wrong."""
+        value = self._take(key)
+        if value is None or isinstance(value, bool):
+            return bool(value)
+        self.mistakes.add(self.field(key), value, "must be true or false")
+        return False
+
     def name(self, key: str = "name") -> str:
         """A name; "" when missing or wrong."""
         return self._matching(key, required=True)

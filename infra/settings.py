@@ -103,6 +103,7 @@ def _vpc(section: Section, per_host: int) -> VpcSettings:
         cidr=_cidr(section),
         set_size=set_size,
         bouncers=section.integer("bouncers", min(2, set_size), 1, MAX_SET),
+        host_reachable=section.boolean("hostReachable"),
         subnets=tuple(_subnet(inner, per_host) for inner in section.sections("subnets")),
         services=tuple(_service(inner) for inner in section.sections("services")),
     )

@@ -36,12 +36,14 @@ class ServiceSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class VpcSettings:
-    """`set_size` hosts serve the VPC, `bouncers` of them each subnet."""
+    """`set_size` hosts serve the VPC, `bouncers` of them each subnet. `host_reachable`: hosts and its endpoints reach
+    each other."""
 
     name: str
     cidr: IPv4Network
     set_size: int = 3
     bouncers: int = 2
+    host_reachable: bool = False
     subnets: tuple[SubnetSettings, ...] = ()
     services: tuple[ServiceSettings, ...] = ()
 

@@ -23,6 +23,10 @@ enum limit {
 	UNDERLAY_PREFIXES = 8,
 	MAGLEV_SIZE = 251, /* slots of a service's table: a prime, many times the backends of a small service */
 	TAG_MASK = 0xfeff, /* bit 8 is the group bit of a MAC address and stays clear */
+	EGRESS_PORT_BASE = 61440, /* ports of this host that flows out of VPCs have towards one address and port */
+	EGRESS_PORTS = 4096,
+	EGRESS_VPC_PORTS = 1024, /* as many of them may one VPC have, in one stretch, */
+	EGRESS_ENDPOINT_PORTS = 256, /* and as many of these one endpoint */
 };
 
 /* reserved byte 1: version << 6 | type << 3 | flags */
@@ -107,6 +111,8 @@ enum drop_reason {
 	DROP_OUTER_HEADER,	   /* outer header with options, fragmented, or not VXLAN */
 	DROP_CONGESTION_MARK,	   /* outer CE on a packet whose sender does not do ECN (RFC 6040) */
 	DROP_NO_CONFIG,
+	DROP_EGRESS_FORBIDDEN,	   /* to an address outside of every VPC that is not listed, or with IP options */
+	DROP_EGRESS_FRAGMENT,	   /* a fragment from or to such an address */
 	DROP_COUNT,
 };
 
@@ -133,6 +139,8 @@ enum counter {
 	COUNTER_BOUNCERS_SKIPPED,
 	COUNTER_BOUNCERS_PROBED,
 	COUNTER_BOUNCERS_BACK,
+	COUNTER_EGRESS_SENT,
+	COUNTER_EGRESS_RECEIVED,
 	COUNTER_COUNT,
 };
 
@@ -175,6 +183,8 @@ struct config {
 	__u32 busy_burst;   /* KiB at once */
 	__be32 link;	    /* the uplink's own link: hosts there are neighbours, which takes no routing */
 	__be32 link_mask;   /* 0: none */
+	__u32 outlet;	    /* ifindex of the device behind which this host's own stack is, for egress; 0: none */
+	__be32 outlet_address; /* what endpoints have as their address there */
 	struct prefix underlay[UNDERLAY_PREFIXES];
 };
 
@@ -310,6 +320,7 @@ enum nat_kind {
 	NAT_FORWARD = 1,
 	NAT_REVERSE = 2,
 	NAT_HAIRPIN = 4, /* the backend is the client itself: it sees its gateway as the peer */
+	NAT_EGRESS = 8,	 /* FORWARD to an address outside of every VPC; its way back is a row of `egress` */
 };
 
 struct nat_entry {
@@ -348,10 +359,14 @@ struct maglev_key {
 	__u32 slot;
 };
 
+enum backend_flag {
+	BACKEND_EGRESS = 1, /* its address is outside of every VPC */
+};
+
 struct maglev_row {
 	__be32 addr;
 	__be16 port;
-	__u16 pad;
+	__u16 flags; /* backend_flag */
 };
 
 /* vip 0: some service of the VPC has this backend. A row exists while the backend may keep its connections. */
@@ -366,7 +381,19 @@ struct backend_key {
 };
 
 struct backend_row {
-	__u32 pad; /* that the row is there says it all */
+	__u32 flags; /* backend_flag */
+};
+
+/* listed: addresses outside of every VPC that endpoints of this host may reach by way of a service; no others. */
+struct listed_key {
+	__be32 addr;
+	__be16 port;
+	__u8 proto;
+	__u8 pad;
+};
+
+struct listed_row {
+	__u32 local; /* 1: an address of this host itself */
 };
 
 /* asked: open questions and cached refusals, apart from the flows so that a scan cannot evict live ones. */
@@ -430,6 +457,34 @@ struct budget {
 	__u32 filled; /* ticks */
 };
 
+/* egress: the way back from addresses outside of every VPC, where nobody knows of VPCs: which flow has this port of this
+ * host towards that peer. Unlike an entry, a row is not evicted: the port is the flow's while it lives. */
+enum egress_flag {
+	EGRESS_ANSWERED = 1, /* the peer has spoken */
+	EGRESS_CLOSING = 2,  /* a FIN or RST was seen */
+};
+
+struct egress_key {
+	__be32 peer;
+	__be32 own;
+	__be16 peer_port;
+	__be16 own_port;
+	__u8 proto;
+	__u8 pad[3];
+};
+
+struct egress_row {
+	__u32 vni;
+	__be32 endpoint;
+	__be32 vip; /* what the endpoint addressed */
+	__be16 port; /* the endpoint's own */
+	__be16 vip_port;
+	__u32 seen; /* ticks; who takes the port of a row that ended writes this first, by compare and exchange */
+	__be16 tag; /* the endpoint's */
+	__u8 flags;
+	__u8 pad;
+};
+
 struct drop_key {
 	__u32 vni;
 	__u32 reason;
@@ -443,5 +498,8 @@ _Static_assert(sizeof(struct endpoint_row) == 16, "endpoint_row: cache misses ar
 _Static_assert(sizeof(struct vpc_row) == 72, "vpc_row");
 _Static_assert(sizeof(struct port_row) == 40, "port_row");
 _Static_assert(sizeof(struct local_row) == 28, "local_row");
+_Static_assert(sizeof(struct listed_key) == 8, "listed_key");
+_Static_assert(sizeof(struct egress_key) == 16, "egress_key");
+_Static_assert(sizeof(struct egress_row) == 24, "egress_row");
 
 #endif

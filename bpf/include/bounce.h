@@ -113,9 +113,21 @@ static __always_inline __u8 check_service(struct packet *p)
 		return ACTION_GONE;
 	case SERVICE_PING:
 		return ACTION_HERE;
+	case SERVICE_EGRESS:
+		return ACTION_EGRESS;
 	default:
 		return 0;
 	}
+}
+
+/* First leg of a question that names the backend it has: 0 to go on, else the action. */
+static __always_inline __u8 check_backend(const struct packet *p)
+{
+	struct backend_row *kept = service_keeps(p);
+
+	if (!kept)
+		return ACTION_GONE;
+	return kept->flags & BACKEND_EGRESS ? ACTION_EGRESS : 0;
 }
 
 /* The endpoint that the packet is for, or the backend that stands for it. */
@@ -153,10 +165,10 @@ __attribute__((noinline)) int step_bounce(struct packet *p)
 	}
 	if (!(p->bits & WIRE_PASSED)) {
 		refused = check_source(p, &serving_row, &own_subnet);
+		if (!refused && p->flags & WIRE_NATED)
+			refused = check_backend(p);
 		if (refused)
 			return answer(p, refused);
-		if (p->flags & WIRE_NATED && !service_keeps(p)) /* asks after the backend it has */
-			return answer(p, ACTION_GONE);
 	}
 
 	row = bounce_find(p, &key);

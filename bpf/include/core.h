@@ -8,6 +8,7 @@
 #include "ask.h"
 #include "bounce.h"
 #include "egress.h"
+#include "leave.h"
 #include "verdict.h"
 
 /* Longest useful run: not here on this very host, asked anew of this host's own bouncer, refused by it, asked again. */
@@ -35,6 +36,9 @@ static __always_inline int core_run(struct packet *p, int step)
 			break;
 		case STEP_VERDICT:
 			step = step_verdict(p);
+			break;
+		case STEP_LEAVE:
+			step = step_leave(p);
 			break;
 		case STEP_ARRIVE:
 			step = step_arrive(p);

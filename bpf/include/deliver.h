@@ -4,14 +4,8 @@
 
 #include "flow.h"
 #include "nat.h"
+#include "outside.h"
 #include "vpc.h"
-
-static __always_inline struct local_row *local_find(__u32 vni, const struct addr *addr)
-{
-	struct endpoint_key key = {.vni = vni, .addr = *addr};
-
-	return bpf_map_lookup_elem(&locals, &key);
-}
 
 /* Sends the packet as data to `host`; on a host of its own it arrives in the same run. `vip` 0: no service's flow. */
 static __always_inline int forward(struct packet *p, __be32 host, __be16 peer_tag, __be32 vip, __be16 vip_port,
@@ -45,6 +39,8 @@ static __always_inline int forward_by(struct packet *p, const struct flow_entry 
 /* The same for a client's flow to a service. */
 static __always_inline int forward_natted(struct packet *p, const struct nat_entry *n)
 {
+	if (n->kind & NAT_EGRESS)
+		return leave(p, n);
 	nat_rewrite(p, n);
 	return forward(p, n->flow.host, n->flow.peer_tag, n->flow.vip, n->flow.vip_port, 0);
 }

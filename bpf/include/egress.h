@@ -82,6 +82,10 @@ __attribute__((noinline)) int step_egress(struct packet *p)
 		return forward_by(p, e);
 	}
 	n = nat_live(c, p, &p->key, p->own_tag);
+	if (n && !egress_usable(c, p, n)) {
+		nat_remove(p, &p->key, n);
+		n = NULL;
+	}
 	if (n && n->kind == (NAT_REVERSE | NAT_HAIRPIN))
 		return hairpin_back(p, n);
 	if (n && n->kind & NAT_FORWARD) {

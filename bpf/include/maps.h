@@ -29,12 +29,15 @@ MIZAR_MAP(BPF_MAP_TYPE_HASH, maglev, struct maglev_key, struct maglev_row, 1 << 
 MIZAR_MAP(BPF_MAP_TYPE_HASH, backends, struct backend_key, struct backend_row, 1 << 18, BPF_F_NO_PREALLOC);
 MIZAR_MAP(BPF_MAP_TYPE_HASH, locals, struct endpoint_key, struct local_row, 16384, BPF_F_NO_PREALLOC);
 MIZAR_MAP(BPF_MAP_TYPE_HASH, ports, struct port_key, struct port_row, 16384, BPF_F_NO_PREALLOC);
+MIZAR_MAP(BPF_MAP_TYPE_HASH, listed, struct listed_key, struct listed_row, 256, BPF_F_NO_PREALLOC);
 
 /* What is below is written by the programs. LRUs are preallocated: an insertion never waits for memory. */
 MIZAR_MAP(BPF_MAP_TYPE_LRU_HASH, asked, struct flow_key, struct asked_entry, 8192, 0);
 MIZAR_MAP(BPF_MAP_TYPE_LRU_HASH, bouncers, struct bouncer_key, struct bouncer_state, 4096, 0);
 MIZAR_MAP(BPF_MAP_TYPE_LRU_HASH, budgets, struct budget_key, struct budget, 16384, 0);
 MIZAR_MAP(BPF_MAP_TYPE_LRU_HASH, fragments, struct fragment_key, struct fragment_row, 1024, 0);
+/* No LRU: nobody's flow may push out another's. Rows are few where nothing is listed, so they are not allocated before. */
+MIZAR_MAP(BPF_MAP_TYPE_HASH, egress, struct egress_key, struct egress_row, 32768, BPF_F_NO_PREALLOC);
 MIZAR_MAP(BPF_MAP_TYPE_PERCPU_HASH, drops, struct drop_key, __u64, 8192, BPF_F_NO_PREALLOC);
 MIZAR_MAP(BPF_MAP_TYPE_PERCPU_ARRAY, counters, __u32, __u64, COUNTER_COUNT, 0);
 

@@ -33,7 +33,7 @@ static __always_inline struct nat_entry *nat_live(const struct config *c, const 
 /* Of a direct flow beside a service's, with the same client port and backend: it changes nothing but that port. */
 static __always_inline int nat_beside(const struct flow_key *key, const struct nat_entry *n)
 {
-	return n->kind & NAT_FORWARD && n->dst == key->dst.w[3] && n->dport == key->dport;
+	return (n->kind & (NAT_FORWARD | NAT_EGRESS)) == NAT_FORWARD && n->dst == key->dst.w[3] && n->dport == key->dport;
 }
 
 /* What the flow's other direction looks like on arrival, after this entry's rewriting. */
@@ -59,7 +59,8 @@ static __always_inline void nat_remove(const struct packet *p, const struct flow
 
 	if (!table)
 		return;
-	bpf_map_delete_elem(table, &back);
+	if (!(n->kind & NAT_EGRESS))
+		bpf_map_delete_elem(table, &back);
 	bpf_map_delete_elem(table, key);
 }
 

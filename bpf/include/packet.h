@@ -9,10 +9,12 @@
 #include "maps.h"
 #include <bpf/bpf_endian.h>
 
-/* What comes next. The first six end the run. */
+/* What comes next. The first eight end the run. */
 enum step {
 	STEP_DROP = 0, /* packet.reason */
 	STEP_SEND,     /* to host packet.to */
+	STEP_OUT,      /* as it is, to packet.to: an address outside of every VPC */
+	STEP_PASS,     /* it is the machine's own business */
 	STEP_HAND,     /* to the local endpoint behind packet.ifindex */
 	STEP_ECHO,     /* answer the ping and hand it back to the local endpoint behind packet.ifindex */
 	STEP_REFUSE,   /* tell the local endpoint behind packet.ifindex that nobody is there; counted under packet.reason */
@@ -23,6 +25,7 @@ enum step {
 	STEP_ASK,
 	STEP_BOUNCE,
 	STEP_VERDICT,
+	STEP_LEAVE, /* the verdict: out of the VPC, to packet.nat_addr */
 	STEP_ARRIVE,
 	STEP_NOT_HERE,
 };
@@ -77,7 +80,7 @@ struct packet {
 	__u8 transport; /* bytes of the TCP or UDP header behind it */
 	__u8 quoted;	/* of an ICMP error: bytes of the IP header that it quotes */
 	__u8 later_fragment;
-	__u8 pad[1];
+	__u8 fragment; /* the first or a later one */
 };
 
 /* One per CPU instead of one on the stack, which has no room for it beside the steps' own. A program runs to its end with

@@ -151,6 +151,7 @@ static __always_inline __u32 parse_inner(struct config *c, void *l3, void *end, 
 		return DROP_MULTICAST;
 
 	fragment = bpf_ntohs(ip->frag_off) & (IP_MORE_FRAGMENTS | IP_FRAGMENT_OFFSET);
+	p->fragment = !!fragment;
 	p->later_fragment = !!(fragment & IP_FRAGMENT_OFFSET);
 	if (!p->later_fragment)
 		reason = parse_l4(l3 + header, end, p);

@@ -10,6 +10,7 @@ enum service_choice {
 	SERVICE_CHOSEN,	 /* packet.nat_addr, nat_port */
 	SERVICE_EMPTY,
 	SERVICE_PING,
+	SERVICE_EGRESS,	 /* the same, and it is outside of every VPC */
 };
 
 static __always_inline int service_choose(struct packet *p)
@@ -37,16 +38,16 @@ static __always_inline int service_choose(struct packet *p)
 	p->flags |= WIRE_NATED;
 	p->nat_addr = backend->addr;
 	p->nat_port = backend->port;
-	return SERVICE_CHOSEN;
+	return backend->flags & BACKEND_EGRESS ? SERVICE_EGRESS : SERVICE_CHOSEN;
 }
 
-/* A revalidation names the backend it has. */
-static __always_inline int service_keeps(const struct packet *p)
+/* A revalidation names the backend it has: its row, while it may stay. */
+static __always_inline struct backend_row *service_keeps(const struct packet *p)
 {
 	struct backend_key key = {.vni = p->key.vni, .addr = p->nat_addr, .vip = p->key.dst.w[3], .port = p->nat_port,
 				  .vip_port = p->key.dport, .proto = p->key.proto};
 
-	return bpf_map_lookup_elem(&backends, &key) != NULL;
+	return bpf_map_lookup_elem(&backends, &key);
 }
 
 /* Is the source some service's backend? */

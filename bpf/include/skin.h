@@ -81,6 +81,22 @@ static __always_inline int send_encapsulated(struct __sk_buff *skb, const struct
 	return send_in_place(skb, c, p, 1);
 }
 
+/* The plain Ethernet frame out of the VPC: by the uplink, or to this host's own stack, which sees it come from the outlet. */
+static __always_inline int send_outside(struct __sk_buff *skb, const struct config *c, struct packet *p)
+{
+	struct ethhdr *eth = (void *)(long)skb->data;
+
+	if (p->key.src.w[3] != c->outlet_address)
+		return send_out(c, p);
+	if ((void *)(eth + 1) > (void *)(long)skb->data_end) {
+		p->reason = DROP_MALFORMED;
+		return refuse(p);
+	}
+	__builtin_memcpy(eth->h_dest, gateway_mac, ETH_ALEN);
+	__builtin_memcpy(eth->h_source, gateway_mac, ETH_ALEN);
+	return bpf_redirect(c->outlet, 0);
+}
+
 /* Hands the plain Ethernet frame to the endpoint's own namespace. */
 static __always_inline int hand_over(struct __sk_buff *skb, struct packet *p)
 {

@@ -67,7 +67,7 @@ static __always_inline int verdict_backend(const struct config *c, struct packet
 		flow_confirm(&n->flow, p, p->target, p->peer_tag);
 	if (p->bits & WIRE_ASK_ONLY)
 		return STEP_END;
-	if (n && n->kind & NAT_FORWARD)
+	if (n && n->kind & NAT_FORWARD && egress_usable(c, p, n))
 		return forward_natted(p, n);
 	return verdict_pair(c, p, p->nat_addr, p->nat_port, gateway);
 }
@@ -168,6 +168,8 @@ __attribute__((noinline)) int step_verdict(struct packet *p)
 		return p->flags & WIRE_NATED ? verdict_backend(c, p, local->gateway) : verdict_allow(c, p, local->gateway);
 	case ACTION_GONE:
 		return verdict_gone(c, p, local);
+	case ACTION_EGRESS:
+		return STEP_LEAVE;
 	case ACTION_HERE:
 		return verdict_echo(p, local);
 	case ACTION_DENY:

@@ -1,4 +1,5 @@
-/* The VPC set and its bouncers: who is asked, and whose word counts. Used by ask, bounce, divide and verdict. */
+/* The VPC set and its bouncers: who is asked, and whose word counts; and which endpoints live here. Used by nearly all
+ * steps. */
 #ifndef MIZAR_VPC_H
 #define MIZAR_VPC_H
 
@@ -9,6 +10,13 @@ static __always_inline struct vpc_row *vpc_find(__u32 vni)
 	struct vpc_key key = {.vni = vni};
 
 	return bpf_map_lookup_elem(&vpcs, &key);
+}
+
+static __always_inline struct local_row *local_find(__u32 vni, const struct addr *addr)
+{
+	struct endpoint_key key = {.vni = vni, .addr = *addr};
+
+	return bpf_map_lookup_elem(&locals, &key);
 }
 
 static __always_inline __u32 places(__u32 mask)

@@ -15,6 +15,7 @@ from infra.providers.door import Door, DoorProps
 from infra.providers.host import HostProps
 from infra.providers.kubernetes_control import KubernetesControl, KubernetesControlProps
 from infra.providers.kubernetes_node import KubernetesNode, KubernetesNodeProps
+from infra.render.dns import service_address
 
 CONTROL_TAINTS = ("node-role.kubernetes.io/control-plane:NoSchedule",)
 API_PORT = 443  # of the service `kubernetes` too, whose address is the control plane's own
@@ -56,7 +57,13 @@ class LocalCluster(ComponentResource):
             ResourceOptions(parent=self, depends_on=after),
         )
         inside = f"https://{args.control.address}:{API_PORT}"
-        cluster = {"address": args.control.address, "port": API_PORT, "services": args.services, "pods": args.pods}
+        cluster = {
+            "address": args.control.address,
+            "port": API_PORT,
+            "services": args.services,
+            "pods": args.pods,
+            "dns": service_address(args.services),
+        }
         on_control = [*after, hosts[args.control.name]]
         door = Door(
             f"{name}-door",

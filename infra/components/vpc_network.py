@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pulumi import ComponentResource, Resource, ResourceOptions
+from pulumi import ComponentResource, Input, Resource, ResourceOptions
 
 from infra.plan import SubnetPlan, VpcPlan
 from infra.providers.subnet import Subnet, SubnetProps
@@ -15,13 +15,16 @@ from infra.providers.vpc import Vpc, VpcProps
 @dataclass(frozen=True, kw_only=True)
 class VpcNetworkArgs:
     """`hosts`: names of all of the plan. `after`: the agents that may serve the VPC: its set is chosen once, over all
-    that are ready."""
+    that are ready. `kubeconfig`: leads to the cluster that keeps them, "" where a file does; `cluster`: with whose end
+    they end, whoever uses them; None: never otherwise than one by one."""
 
     stack: str
     vpc: VpcPlan
     subnets: tuple[SubnetPlan, ...]
     hosts: tuple[str, ...]
+    kubeconfig: Input[str] = ""
     after: Sequence[Resource] = ()
+    cluster: Resource | None = None
 
 
 class VpcNetwork(ComponentResource):
@@ -41,14 +44,22 @@ class VpcNetwork(ComponentResource):
                 set_size=args.vpc.set_size,
                 bouncers=args.vpc.bouncers,
                 hosts=args.hosts,
+                kubeconfig=args.kubeconfig,
             ),
-            ResourceOptions(parent=self, depends_on=list(args.after)),
+            ResourceOptions(parent=self, depends_on=list(args.after), deleted_with=args.cluster),
         )
         self.subnets = {
             plan.name: Subnet(
                 f"{name}-{plan.name}",
-                SubnetProps(stack=args.stack, name=plan.name, vpc=plan.vpc, cidr=plan.cidr, hosts=args.hosts),
-                ResourceOptions(parent=self, depends_on=[*args.after, self.vpc]),
+                SubnetProps(
+                    stack=args.stack,
+                    name=plan.name,
+                    vpc=plan.vpc,
+                    cidr=plan.cidr,
+                    hosts=args.hosts,
+                    kubeconfig=args.kubeconfig,
+                ),
+                ResourceOptions(parent=self, depends_on=[*args.after, self.vpc], deleted_with=args.cluster),
             )
             for plan in args.subnets
         }

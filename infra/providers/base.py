@@ -72,8 +72,11 @@ class Provider(ResourceProvider, Generic[P]):
 
     def drift(self, props: P, news: P, outputs: Outputs) -> bool:
         """Whether the world needs `ensure`, or the outputs of the last run are not true now. Called by `diff`, also
-        at preview."""
-        observed = self.observe(props)
+        at preview. What cannot be looked at now, its store being in a cluster that is down, is left to `ensure`."""
+        try:
+            observed = self.observe(props)
+        except Temporary:
+            return True
         if observed is None or not self.sound(observed):
             return True
         return any(observed[key] != outputs.get(key) for key in observed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from node_agent.emulation.cluster import programs
 from node_agent.model.errors import MizarError
 
@@ -13,6 +15,11 @@ def build_id() -> str:
     except MizarError:
         return ""
     return " ".join(path.name for path in (found.kubernetes, found.coredns, found.containerd))
+
+
+def coredns() -> Path:
+    """The program, which `missing` has not complained of."""
+    return programs.where().coredns / "coredns"
 
 
 def missing() -> list[str]:

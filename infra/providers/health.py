@@ -5,24 +5,24 @@
     refresh   `read` probes and records the failures it saw, so that a broken network shows as a change
     preview   sends nothing: `preview` among the inputs says so, and counts as no difference
 
-The choice of this way, and its proof, is docs/adr/0004-health-gate.md.
+The choice of this way, and its proof, is docs/adr/0004-health-gate.md. `Gate` is what the gates of all targets share;
+the one here is that of hosts and endpoints on this machine.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import pulumi
 
 from infra.providers import objects
 from infra.providers.base import Made, Outputs, Provider
-from node_agent.datapath import direct
-from node_agent.datapath.direct import Flow, StackFlows
-from node_agent.health import assess, gate, pairs
-from node_agent.health.answers import WORKLOAD_PORT, Wire
+from node_agent.datapath.direct import StackFlows
+from node_agent.health import assess, gate, pairs, paths
+from node_agent.health.answers import WORKLOAD_PORT
 from node_agent.health.assess import Health
 from node_agent.model.errors import Permanent
 from node_agent.model.objects import NetworkHost, Vpc
@@ -30,14 +30,56 @@ from node_agent.model.places import StackPlaces
 
 PROBE_SECONDS = 3.0
 PAUSE = 0.5
-PROTOCOLS: Mapping[Wire, int] = {"icmp": direct.ICMP, "tcp": direct.TCP, "udp": direct.UDP}
+OUTPUTS = ("healthy", "pairs", "probes", "failures")
+
+
+class GateProps(Protocol):
+    """`seconds`: patience before the gate fails. `preview`: nothing may be sent."""
+
+    @property
+    def seconds(self) -> int: ...
+
+    @property
+    def preview(self) -> bool: ...
+
+
+P = TypeVar("P", bound=GateProps)
+
+
+class Gate(Provider[P]):
+    """`look`: seconds of patience when a difference is only looked for."""
+
+    identity = ("stack",)
+    silent = ("seconds",)
+    hidden = ("preview",)
+    look: ClassVar[float] = 0.0
+
+    def examine(self, props: P, patience: float) -> Health:
+        """Probe until all is well, for about `patience` seconds, and at least once."""
+        raise NotImplementedError
+
+    def observe(self, props: P) -> Outputs | None:
+        return _outputs(self.examine(props, self.look))
+
+    def drift(self, props: P, news: P, outputs: Outputs) -> bool:
+        if news.preview:
+            return not outputs.get("healthy")
+        return not outputs.get("healthy") or not self.examine(news, self.look).ok
+
+    def ensure(self, props: P, had: P | None) -> Outputs:
+        health = self.examine(props, props.seconds)
+        if not health.ok:
+            raise Permanent(assess.summary(health))
+        return _outputs(health)
+
+    def remove(self, props: P) -> None:
+        pass
 
 
 @dataclass(frozen=True, kw_only=True)
 class HealthGateProps:
     """`endpoints`: mappings with vpc, subnet, name, address, host; `services`: with vpc, name, vip, ports (protocol,
-    port, target_port) and names of backends. `mtu`: the endpoints', in bytes. `seconds`: patience before the gate
-    fails."""
+    port, target_port) and names of backends. `mtu`: the endpoints', in bytes."""
 
     stack: str
     hosts: tuple[str, ...]
@@ -48,30 +90,14 @@ class HealthGateProps:
     preview: bool = False
 
 
-class HealthGateProvider(Provider[HealthGateProps]):
+class HealthGateProvider(Gate[HealthGateProps]):
     props = HealthGateProps
-    identity = ("stack",)
-    silent = ("seconds",)
-    hidden = ("preview",)
 
-    def observe(self, props: HealthGateProps) -> Outputs | None:
-        return _outputs(_examine(props))
-
-    def drift(self, props: HealthGateProps, news: HealthGateProps, outputs: Outputs) -> bool:
-        if news.preview:
-            return not outputs.get("healthy")
-        return not outputs.get("healthy") or not _examine(news).ok
-
-    def ensure(self, props: HealthGateProps, had: HealthGateProps | None) -> Outputs:
-        until = time.monotonic() + props.seconds
-        while not (health := _examine(props)).ok:
-            if time.monotonic() > until:
-                raise Permanent(assess.summary(health))
+    def examine(self, props: HealthGateProps, patience: float) -> Health:
+        until = time.monotonic() + patience
+        while not (health := _examine(props)).ok and time.monotonic() < until:
             time.sleep(PAUSE)
-        return _outputs(health)
-
-    def remove(self, props: HealthGateProps) -> None:
-        pass
+        return health
 
 
 class HealthGate(Made, module="local", name="HealthGate"):
@@ -81,7 +107,7 @@ class HealthGate(Made, module="local", name="HealthGate"):
     failures: pulumi.Output[list[str]]
 
     def __init__(self, name: str, props: HealthGateProps, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__(HealthGateProvider(), name, props, ("healthy", "pairs", "probes", "failures"), opts)
+        super().__init__(HealthGateProvider(), name, props, OUTPUTS, opts)
 
 
 def _examine(props: HealthGateProps) -> Health:
@@ -93,7 +119,7 @@ def _examine(props: HealthGateProps) -> Health:
             name=one["name"],
             address=one["address"],
             host=one["host"],
-            netns=str(places.netns_path(one["name"])),
+            place=str(places.netns_path(one["name"])),
         )
         for one in props.endpoints
     ]
@@ -131,29 +157,19 @@ def _host_problems(props: HealthGateProps) -> list[tuple[str, str]]:
 
 
 def _direct(flows: StackFlows, endpoints: Iterable[pairs.Endpoint], stack: str) -> gate.Direct:
-    """The question whether a probe's own flow goes straight from host to host, asked of the pinned tables of the host
-    that it began on. Where it should go is the plan's word, and no agent's."""
-    hosts = {host.name: host.spec.address for host in objects.listed(stack, NetworkHost)}
-    vnis = {vpc.name: vpc.status.vni for vpc in objects.listed(stack, Vpc)}
-    named = {(one.vpc, one.name): one for one in endpoints}
+    """The question whether probes' own flows go straight, asked of the pinned tables of the hosts they began on."""
+    wanted = paths.Wanted(
+        hosts={host.name: host.spec.address for host in objects.listed(stack, NetworkHost)},
+        vnis={vpc.name: vpc.status.vni for vpc in objects.listed(stack, Vpc)},
+        endpoints=endpoints,
+    )
 
-    def asked(probed: gate.Probed) -> str | None:
-        source, target = probed.pair.source, probed.pair.target
-        echo = probed.protocol == "icmp"
-        flow = Flow(
-            vni=vnis.get(source.vpc, 0),
-            proto=PROTOCOLS[probed.protocol],
-            src=source.address,
-            dst=target.address,
-            sport=probed.answer.port,
-            dport=probed.answer.port if echo else probed.port,
-        )
-        if isinstance(target, pairs.Endpoint):
-            return flows.direct(source.host, flow, hosts.get(target.host, ""))
-        backend = named.get((target.vpc, (probed.answer.identity or {}).get("name", "")))
-        if backend is None:
-            return "its backend did not say who it is"
-        return flows.translated(source.host, flow, backend.address, hosts.get(backend.host, ""))
+    def answered(probed: gate.Probed) -> str | None:
+        question = wanted.question(probed)
+        return question if isinstance(question, str) else flows.answer(probed.pair.source.host, question)
+
+    def asked(probed: Sequence[gate.Probed]) -> list[str | None]:
+        return [answered(one) for one in probed]
 
     return asked
 

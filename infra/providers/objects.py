@@ -1,4 +1,7 @@
-"""Objects of a stack's store, as the providers handle them. No resource of its own; called by its neighbours only."""
+"""Objects of a stack's store, as the providers handle them. No resource of its own; called by its neighbours only.
+
+The store is a file of the stack, or, for those who hand over the text of a `kubeconfig`, in that cluster.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from node_agent.model.objects import NetworkEndpoint, NetworkHost, NetworkServic
 from node_agent.model.places import StackPlaces
 from node_agent.model.users import guarded, users_of
 from node_agent.store.base import Store, Where
-from node_agent.store.open import open_store
+from node_agent.store.open import open_cluster, open_store
 
 T = TypeVar("T", bound=Object)
 
@@ -25,36 +28,36 @@ def url(stack: str) -> str:
 
 
 @contextlib.contextmanager
-def opened(stack: str) -> Iterator[Store]:
+def opened(stack: str, kubeconfig: str = "") -> Iterator[Store]:
     """The stack's store, closed afterwards. Raises Temporary when there is none."""
-    store = open_store(url(stack), create=False)
+    store = open_cluster(kubeconfig) if kubeconfig else open_store(url(stack), create=False)
     try:
         yield store
     finally:
         store.close()
 
 
-def present(stack: str) -> bool:
+def present(stack: str, kubeconfig: str = "") -> bool:
     """Whether the stack has a store; a read must not make one."""
-    return StackPlaces(stack).store.exists()
+    return bool(kubeconfig) or StackPlaces(stack).store.exists()
 
 
-def find(stack: str, cls: type[T], name: str) -> T | None:
+def find(stack: str, cls: type[T], name: str, kubeconfig: str = "") -> T | None:
     """The object, None when it or its store is absent."""
-    if not present(stack):
+    if not present(stack, kubeconfig):
         return None
-    with opened(stack) as store:
+    with opened(stack, kubeconfig) as store:
         try:
             return store.get(cls, name)
         except NotFound:
             return None
 
 
-def listed(stack: str, cls: type[T], where: Where | None = None) -> Sequence[T]:
+def listed(stack: str, cls: type[T], where: Where | None = None, kubeconfig: str = "") -> Sequence[T]:
     """Objects of one kind; none when there is no store."""
-    if not present(stack):
+    if not present(stack, kubeconfig):
         return ()
-    with opened(stack) as store:
+    with opened(stack, kubeconfig) as store:
         return store.list(cls, where)
 
 
@@ -90,16 +93,16 @@ def drain(store: Store, staying: Collection[str]) -> None:
                 store.put_spec(NetworkHost, host.name, replace(host.spec, drain=True))
 
 
-def drop(stack: str, cls: type[T], name: str, *, force: bool = False) -> None:
+def drop(stack: str, cls: type[T], name: str, *, kubeconfig: str = "", force: bool = False) -> None:
     """Delete the object and wait until it is gone; absent is success.
 
     `force` lifts the finalizers of those who cannot do it themselves any more: the agent of a host that is gone, a
     controller that does not run. Raises Permanent naming those who still use it; a VPC or subnet in use is left as it
     is. (Who begins to use it in that moment is held by its finalizer, and named after GONE_SECONDS.)
     """
-    if not present(stack):
+    if not present(stack, kubeconfig):
         return
-    with opened(stack) as store:
+    with opened(stack, kubeconfig) as store:
         users = _users(store, cls, name) if cls in (Vpc, Subnet) else ()
         if users:
             raise Permanent(f"delete {cls.kind} {name}: in use by {', '.join(users)}")

@@ -5,7 +5,7 @@ another VIP are an update in place, which they see as one. That it answers is th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import pulumi
@@ -34,11 +34,11 @@ class ServiceProvider(Provider[ServiceProps]):
 
     def observe(self, props: ServiceProps) -> Outputs | None:
         found = objects.find(props.stack, NetworkService, props.name)
-        return None if found is None or found.meta.deleting else codec.encode_part(found.spec)
+        return None if found is None or found.meta.deleting else _outputs(found.spec)
 
     def ensure(self, props: ServiceProps, had: ServiceProps | None) -> Outputs:
         with objects.opened(props.stack) as store:
-            return codec.encode_part(objects.put(store, NetworkService, props.name, _spec(props)).spec)
+            return _outputs(objects.put(store, NetworkService, props.name, _spec(props)).spec)
 
     def remove(self, props: ServiceProps) -> None:
         found = objects.find(props.stack, NetworkService, props.name)
@@ -50,6 +50,14 @@ class ServiceProvider(Provider[ServiceProps]):
 class Service(Made, module="local", name="Service"):
     def __init__(self, name: str, props: ServiceProps, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(ServiceProvider(), name, props, (), opts)
+
+
+def _outputs(spec: NetworkServiceSpec) -> Outputs:
+    """As inputs say it: a field that they do not have shows only when it is used."""
+    plain = codec.encode_part(spec)
+    stated = {field.name for field in fields(ServiceProps)}
+    backends = [{key: value for key, value in each.items() if value} for each in plain["backends"]]
+    return {key: value for key, value in plain.items() if value or key in stated} | {"backends": backends}
 
 
 def _spec(props: ServiceProps) -> NetworkServiceSpec:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 
@@ -26,28 +27,32 @@ FULL_SECONDS = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class SubnetProps:
+    """`kubeconfig` as for a VPC."""
+
     stack: str
     name: str
     vpc: str
     cidr: str
     hosts: tuple[str, ...] = ()
+    kubeconfig: Any = ""
 
 
 class SubnetProvider(Provider[SubnetProps]):
     props = SubnetProps
+    silent = ("kubeconfig",)
 
     def observe(self, props: SubnetProps) -> Outputs | None:
-        found = objects.find(props.stack, SubnetObject, props.name)
+        found = objects.find(props.stack, SubnetObject, props.name, props.kubeconfig)
         if found is None or found.meta.deleting:
             return None
-        with objects.opened(props.stack) as store:
+        with objects.opened(props.stack, props.kubeconfig) as store:
             return _outputs(store, found, props)
 
     def sound(self, observed: Outputs) -> bool:
         return bool(observed["bouncers"]) and not observed["departing"]
 
     def ensure(self, props: SubnetProps, had: SubnetProps | None) -> Outputs:
-        with objects.opened(props.stack) as store:
+        with objects.opened(props.stack, props.kubeconfig) as store:
             objects.put(store, SubnetObject, props.name, SubnetSpec(vpc=props.vpc, cidr=props.cidr))
             made = wait(
                 BOUNCED_SECONDS,
@@ -60,9 +65,12 @@ class SubnetProvider(Provider[SubnetProps]):
             return _outputs(store, prefer(FULL_SECONDS, lambda: _bounced(store, props, full=True), made), props)
 
     def remove(self, props: SubnetProps) -> None:
-        found = objects.find(props.stack, SubnetObject, props.name)
+        found = objects.find(props.stack, SubnetObject, props.name, props.kubeconfig)
         # A subnet that moved to another VPC under its old name belongs to that VPC's resource now.
         if found is None or found.spec.vpc != props.vpc:
+            return
+        if props.kubeconfig:  # its endpoints are pods, who use it
+            objects.drop(props.stack, SubnetObject, props.name, kubeconfig=props.kubeconfig)
             return
         # Endpoints that Pulumi knew are gone by now: what is left in a namespace of ours was being made by a run that
         # was killed; any other is somebody's who asked an agent for it, and uses the subnet.

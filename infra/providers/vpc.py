@@ -7,6 +7,7 @@ once its set has none of them. So what the health gate judges afterwards is the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 
@@ -23,26 +24,30 @@ FULL_SECONDS = 10.0  # patience with a set that could be larger; hosts that were
 
 @dataclass(frozen=True, kw_only=True)
 class VpcProps:
+    """`kubeconfig`: leads to the cluster that keeps the stack's objects, "" where a file does."""
+
     stack: str
     name: str
     cidr: str
     set_size: int
     bouncers: int
     hosts: tuple[str, ...] = ()
+    kubeconfig: Any = ""
 
 
 class VpcProvider(Provider[VpcProps]):
     props = VpcProps
+    silent = ("kubeconfig",)
 
     def observe(self, props: VpcProps) -> Outputs | None:
-        found = objects.find(props.stack, VpcObject, props.name)
+        found = objects.find(props.stack, VpcObject, props.name, props.kubeconfig)
         return None if found is None or found.meta.deleting else _outputs(found, props)
 
     def sound(self, observed: Outputs) -> bool:
         return bool(observed["vni"] and observed["set"]) and not observed["departing"]
 
     def ensure(self, props: VpcProps, had: VpcProps | None) -> Outputs:
-        with objects.opened(props.stack) as store:
+        with objects.opened(props.stack, props.kubeconfig) as store:
             objects.drain(store, props.hosts)
             objects.put(
                 store, VpcObject, props.name, VpcSpec(cidr=props.cidr, set_size=props.set_size, bouncers=props.bouncers)
@@ -51,6 +56,9 @@ class VpcProvider(Provider[VpcProps]):
             return _outputs(prefer(FULL_SECONDS, lambda: _served(store, props, full=True), made), props)
 
     def remove(self, props: VpcProps) -> None:
+        if props.kubeconfig:  # what is in it there is the cluster's users', who are named
+            objects.drop(props.stack, VpcObject, props.name, kubeconfig=props.kubeconfig)
+            return
         # As with a subnet's endpoints: what is left was being made by a run that was killed.
         for service in objects.listed(props.stack, NetworkService, {"spec.vpc": props.name}):
             objects.drop(props.stack, NetworkService, service.name)

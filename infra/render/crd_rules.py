@@ -19,6 +19,7 @@ from node_agent.model.addresses import (
     LAST_VNI,
     LONGEST_PREFIX,
     MAX_BACKENDS,
+    MAX_PORTS,
     MAX_SET,
     MIN_SET,
     MIN_UPLINK_MTU,
@@ -28,6 +29,7 @@ from node_agent.model.addresses import (
 )
 from node_agent.model.objects import (
     READY,
+    BackendPort,
     Condition,
     NetworkEndpoint,
     NetworkEndpointSpec,
@@ -57,7 +59,6 @@ Rule = tuple[str, str]
 
 LONGEST_NAME = 253
 """Of a Kubernetes object, which a node's name may need."""
-MAX_PORTS = 64
 MAX_CONDITIONS = 8
 
 
@@ -154,6 +155,7 @@ LIMITS: dict[tuple[type[Any], str], Plain] = {
     (NetworkEndpointSpec, "container_id"): _text(LONGEST_NAME, shortest=1),
     (NetworkEndpointSpec, "interface"): _text(15, shortest=1),
     (NetworkEndpointSpec, "workload"): _text(2 * LONGEST_NAME + 1),
+    (NetworkEndpointSpec, "network"): _text(LONGEST_NAME),
     (NetworkEndpointStatus, "host"): _text(LONGEST_NAME),
     (NetworkEndpointStatus, "host_address"): _ADDRESS_OR_NONE,
     (NetworkServiceSpec, "vpc"): _rules(_NAME, _constant("the VPC of a service")),
@@ -163,7 +165,12 @@ LIMITS: dict[tuple[type[Any], str], Plain] = {
     (ServicePort, "port"): _PORT,
     (ServicePort, "target_port"): _PORT,
     (ServicePort, "name"): _text(63),
+    (NetworkServiceSpec, "source"): _text(2 * LONGEST_NAME + 1),
+    (NetworkServiceStatus, "conditions"): {"maxItems": MAX_CONDITIONS},
     (ServiceBackend, "address"): _ADDRESS,
+    (ServiceBackend, "ports"): {"maxItems": MAX_PORTS},
+    (BackendPort, "port"): _PORT,
+    (BackendPort, "target_port"): _PORT,
     (NetworkHostSpec, "address"): _ADDRESS,
     (NetworkHostSpec, "mtu"): _bounds(MIN_UPLINK_MTU),
     (NetworkHostSpec, "zone"): _text(63),
@@ -178,6 +185,8 @@ MAPPINGS: dict[tuple[type[Any], str], tuple[str, ...]] = {
     (SubnetStatus, "conditions"): ("type",),
     (NetworkServiceSpec, "ports"): ("protocol", "port"),
     (NetworkServiceSpec, "backends"): ("address",),
+    (NetworkServiceStatus, "conditions"): ("type",),
+    (ServiceBackend, "ports"): ("protocol", "port"),
 }
 
 _named = (
@@ -259,7 +268,9 @@ COLUMNS: dict[type[Any], tuple[Column, ...]] = {
         # A column shows the first of what its path finds.
         Column(name="Port", path=".spec.ports[0].port", type="integer", description="The first one"),
         Column(name="Protocol", path=".spec.ports[0].protocol"),
+        Column(name="Source", path=".spec.source", description="The Service that it is made of"),
         Column(name="Affinity", path=".spec.affinity", wide=True),
+        *_IS_READY,
         _AGE,
     ),
     NetworkHost: (
@@ -285,6 +296,7 @@ _DESCRIBED: tuple[type[Any], ...] = (
     NetworkServiceSpec,
     NetworkServiceStatus,
     ServicePort,
+    BackendPort,
     ServiceBackend,
     NetworkHostSpec,
     NetworkHostStatus,

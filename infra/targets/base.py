@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from pulumi import Output, Resource
 
@@ -21,13 +21,15 @@ class Machines:
     """Hosts with their agents. `modes`: host name -> how its uplink's program runs. `ready`: host name -> the resource
     that exists once the host's agent is ready. `control`: who chooses VNIs and places. `ground`: what everything stands
     on; each resource depends on it directly, since a refresh that finds one in between gone would cut the chain, and a
-    destroy would then pull the ground away first. `access`: outputs of this place alone, secret ones among them."""
+    destroy would then pull the ground away first. `access`: outputs of this place alone, secret ones among them.
+    `cluster`: with whose end everything ends that the stack keeps in it; None where there is none."""
 
     modes: Mapping[str, Output[str]]
     ready: Mapping[str, Resource]
     control: Resource
     ground: tuple[Resource, ...]
     access: Mapping[str, Output[str]] = field(default_factory=dict)
+    cluster: Resource | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +68,10 @@ class Verdict:
 
 
 class Target(Protocol):
-    """Verbs in the order they are called in; each gets what the ones before have made."""
+    """Verbs in the order they are called in; each gets what the ones before have made. `pods`: endpoints are the pods
+    of a cluster, which come and go by themselves."""
+
+    pods: ClassVar[bool]
 
     def problems(self, settings: Settings) -> list[str]:
         """Why the settings cannot be had in this place, one sentence each; asked before anything is made."""

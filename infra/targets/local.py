@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import ClassVar
 
 from infra.components.control_plane import ControlPlane, ControlPlaneArgs
 from infra.components.endpoints import Endpoints, EndpointsArgs
@@ -11,10 +12,10 @@ from infra.components.health import Health, HealthArgs
 from infra.components.host_pool import HostPool, HostPoolArgs
 from infra.components.services import Services, ServicesArgs
 from infra.components.underlay import Underlay, UnderlayArgs
-from infra.components.vpc_network import VpcNetwork, VpcNetworkArgs
 from infra.plan import Plan
 from infra.providers.programs import ProgramsProps, digest_of, folder_of
 from infra.render import agent_config
+from infra.targets import networks
 from infra.targets.base import Attached, Machines, Networks, Served, Verdict
 from infra.wanted import Settings
 from node_agent.model.addresses import pod_mtu
@@ -23,6 +24,8 @@ from node_agent.model.addresses import pod_mtu
 class Local:
     """`root`: folder of the project; `settings`: of this run."""
 
+    pods: ClassVar[bool] = False
+
     def __init__(self, root: Path, settings: Settings) -> None:
         self._objects = (root / settings.bpf_objects).resolve()
 
@@ -30,6 +33,11 @@ class Local:
         found = []
         if os.geteuid() != 0:
             found.append("stack local: it makes network namespaces and loads BPF programs: run it as root")
+        found += [
+            f"vpcs[{number}].hostReachable: true: only on Kubernetes, whose kubelets call pods: leave it out"
+            for number, vpc in enumerate(settings.vpcs)
+            if vpc.host_reachable
+        ]
         if not digest_of(self._objects):
             found.append(f"bpfObjects: {self._objects}: no compiled programs (*.bpf.o) there: run `make bpf`")
         return found
@@ -60,26 +68,10 @@ class Local:
         return Machines(modes=modes, ready=dict(pool.agents), control=control.controller, ground=ground)
 
     def networks(self, plan: Plan, machines: Machines) -> Networks:
-        made = {
-            vpc.name: VpcNetwork(
-                vpc.name,
-                VpcNetworkArgs(
-                    stack=plan.stack_id,
-                    vpc=vpc,
-                    subnets=tuple(subnet for subnet in plan.subnets if subnet.vpc == vpc.name),
-                    hosts=tuple(host.name for host in plan.hosts),
-                    after=[*machines.ground, machines.control, *machines.ready.values()],
-                ),
-            )
-            for vpc in plan.vpcs
-        }
-        subnets = {name: subnet for network in made.values() for name, subnet in network.subnets.items()}
-        return Networks(
-            vpcs={name: network.vpc for name, network in made.items()},
-            vnis={name: network.vpc.vni for name, network in made.items()},
-            sets={name: network.vpc.set for name, network in made.items()},
-            bouncers={name: subnet.bouncers for name, subnet in subnets.items()},
-            subnets=dict(subnets),
+        return networks.make(
+            plan,
+            tuple(host.name for host in plan.hosts),
+            [*machines.ground, machines.control, *machines.ready.values()],
         )
 
     def endpoints(self, plan: Plan, machines: Machines, networks: Networks) -> Attached:

@@ -16,7 +16,12 @@ from pathlib import Path
 from node_agent.agent.host import HostAgent
 from node_agent.agent.kernel import HostKernel
 from node_agent.agent.log import Log
+from node_agent.agent.plugin import Plugin
+from node_agent.agent.pods import KubernetesPods, NoPods, Pods
 from node_agent.agent.server import Server
+from node_agent.cni import conflist
+from node_agent.cni.protocol import Request
+from node_agent.cni.queue import Queue
 from node_agent.datapath.maps import HostMaps
 from node_agent.metrics import server as metrics
 from node_agent.metrics.agent import AgentFigures
@@ -25,9 +30,12 @@ from node_agent.model import config as configs
 from node_agent.model.config import AgentConfig
 from node_agent.model.errors import Invalid, MizarError, Temporary
 from node_agent.store.base import Store
-from node_agent.store.open import open_store
+from node_agent.store.open import api_of, open_store
 
 RETRY = 0.5
+SWITCH = 0.001
+"""Seconds for which one thread may compute while others wait, who mostly have very little to do before they wait again
+for the kernel or the store: Python's own 5 ms, met ten times, are a slow ADD."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         log.error("cannot start", error=f"read {path}: {error}")
         return 2
     log = Log(config.host, sys.stderr, time.time)
+    sys.setswitchinterval(SWITCH)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -62,8 +71,11 @@ def _serve(config: AgentConfig, log: Log, stop: threading.Event) -> int:
     agent = HostAgent(config, store, maps, HostKernel(config), log)
     agent.start()
     timings = Timings()
-    server = Server(Path(config.socket), timings.timed(agent.handle), log)
+    plugin = Plugin(config.host, store, _pods(store), Queue.beside(Path(config.socket)), agent.handle, log)
+    server = Server(Path(config.socket), timings.timed(plugin.handle), log)
     server.start()
+    for task in (plugin.look_after, lambda stop: _install(config, agent, log, stop)):
+        threading.Thread(target=task, args=(stop,), name="cni", daemon=True).start()
     figures = AgentFigures(config.host, store, Path(config.pins) / "maps", maps, timings)
     told = metrics.Server(Path(config.socket).with_name(metrics.SOCKET), figures, log.warning)
     told.start()
@@ -73,6 +85,29 @@ def _serve(config: AgentConfig, log: Log, stop: threading.Event) -> int:
     server.close()
     agent.close()
     return 0
+
+
+def _pods(store: Store) -> Pods:
+    """Who knows the pods of this host: the cluster whose store it is, or nobody."""
+    api = api_of(store)
+    return KubernetesPods(api) if api else NoPods()
+
+
+def _install(config: AgentConfig, agent: HostAgent, log: Log, stop: threading.Event) -> None:
+    """Once the agent serves, container runtimes are told that there is a network here."""
+    said = ""
+    while config.cni.conflist and not stop.wait(RETRY if said else 0):
+        status = agent.handle(Request(verb="STATUS"))
+        try:
+            if status.code:
+                raise Temporary(status.message)
+            for path in conflist.install(config.cni, config.socket):
+                log.info("installed for container runtimes", path=path)
+            return
+        except MizarError as error:
+            if str(error) != said:
+                said = str(error)
+                log.warning("container runtimes wait", error=said)
 
 
 def _open(url: str, log: Log, stop: threading.Event) -> Store | None:

@@ -18,8 +18,10 @@ from node_agent.rows.image import number
 
 PATIENCE = 1.0  # seconds for all bouncers; after that one of them is enough
 LAST_PATIENCE = 2.0  # seconds after which not even one has answered, and the caller is to try again
-ASK_EVERY = 0.05  # seconds between repeated questions to a bouncer that has not answered
-LOOK_EVERY = 0.005
+# Seconds. A bouncer hears of the endpoint some milliseconds after we have written it, and does not tell us: so it is
+# asked again soon, then less and less often. The same holds for looking whether it has answered.
+ASK_FIRST, ASK_LEAST = 0.002, 0.05
+LOOK_FIRST, LOOK_LEAST = 0.001, 0.005
 
 
 def bouncers(vpc: Vpc, subnet: Subnet) -> dict[str, str]:
@@ -47,12 +49,13 @@ def wait_served(
     where = number(endpoint.status.host_address)
     marks = dict(zip(asked, secrets.SystemRandom().sample(range(1, 1 << 16), len(asked)), strict=True))
     begun, next_ask, served = monotonic(), float("-inf"), set[str]()
+    pause, look = ASK_FIRST, LOOK_FIRST
     while True:
         now = monotonic()
         if now >= next_ask:
             for name in asked.keys() - served - {host}:
                 kernel.send(asked[name], question(vni, endpoint.spec.address, address, marks[name]))
-            next_ask = now + ASK_EVERY
+            next_ask, pause = now + pause, min(ASK_LEAST, 1.5 * pause)
         for name in asked.keys() - served:
             if name == host:
                 known = tables.bounces(endpoint)
@@ -69,4 +72,5 @@ def wait_served(
                 f"({', '.join(sorted(asked))})",
                 delay=0.5,
             )
-        sleep(LOOK_EVERY)
+        sleep(look)
+        look = min(LOOK_LEAST, 1.2 * look)

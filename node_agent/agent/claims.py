@@ -1,13 +1,17 @@
 """Claiming an address without an allocator: creating the endpoint's object is the claim. Called by `endpoints`.
 
 Each host begins in its own stretch of a subnet, so that hosts seldom meet; after a few conflicts it reads the subnet's
-names instead of guessing on. Pure but for the store.
+names instead of guessing on. Requests of one host at the same time meet in `Trying`, before they meet in the store.
 """
 
 from __future__ import annotations
 
+import contextlib
+import random
+import threading
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 
 from node_agent.model.addresses import Usable, claim_mistakes
 from node_agent.model.errors import AlreadyExists, Invalid, NotFound, Permanent, Temporary
@@ -16,7 +20,7 @@ from node_agent.model.places import veth_name
 from node_agent.model.users import guarded
 from node_agent.store.base import Store
 
-GUESSES = 4
+GUESSES = 4  # each goes on from another place: a host that was met once would be met at each step
 LISTINGS = 8  # between reading the names and creating one, others may be quicker
 _STRETCH = 64  # addresses: how far apart two hosts begin at least, in a subnet that is large enough
 
@@ -59,10 +63,32 @@ def find(store: Store, host: str, container_id: str, interface: str) -> list[Net
     )
 
 
-def claim(
-    store: Store, vni: int, subnet: Subnet, spec: NetworkEndpointSpec, taken: Collection[str] = ()
-) -> NetworkEndpoint:
-    """The endpoint of this spec, created. `spec.address` "": the first free one; `taken`: known not to be free.
+class Trying:
+    """Names of the endpoints that requests of this process are about to create. Any thread may call."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._names: set[str] = set()
+
+    @contextlib.contextmanager
+    def first(self, names: Iterable[str]) -> Iterator[str]:
+        """The first that nobody else tries, this request's for the block; "" when there is none."""
+        with self._lock:
+            found = next((name for name in names if name not in self._names), "")
+            self._names.add(found)
+        try:
+            yield found
+        finally:
+            with self._lock:
+                self._names.discard(found)
+
+
+@contextlib.contextmanager
+def claimed(
+    store: Store, vni: int, subnet: Subnet, spec: NetworkEndpointSpec, trying: Trying, taken: Callable[[str], bool]
+) -> Iterator[NetworkEndpoint]:
+    """The endpoint of this spec, created. `spec.address` "": the first free one; `taken`: whether the endpoint of this
+    name is known to be there, which it must be for this one once the block ends.
 
     Raises Invalid (the address is not the subnet's to give), Permanent (it is somebody else's), Exhausted, Temporary.
     """
@@ -72,35 +98,43 @@ def claim(
         made = _create(store, vni, spec, spec.address)
         if made is None:
             raise _taken(store, vni, spec)
-        return made
-    for i, address in enumerate(order(subnet.spec.cidr, spec.host, taken)):
-        if i == GUESSES:
-            break
-        if made := _create(store, vni, spec, address):
-            return made
-    for _ in range(LISTINGS):
-        names = {e.spec.address for e in store.list(NetworkEndpoint, {"spec.subnet": subnet.name})}
-        free = next(order(subnet.spec.cidr, spec.host, names), None)
-        if free is None:
-            raise Exhausted(
-                f"claim address in {subnet.name}: all {len(Usable(subnet.spec.cidr))} of {subnet.spec.cidr} are taken"
+        yield made
+        return
+    met = set[str]()  # taken, as the store said just now
+    for turn in range(GUESSES + LISTINGS):
+        if turn < GUESSES:
+            addresses = order(subnet.spec.cidr, f"{spec.host}/{turn}" if turn else spec.host)
+            names: Iterator[str] = (
+                name for a in addresses if (name := endpoint_name(vni, a)) not in met and not taken(name)
             )
-        if made := _create(store, vni, spec, free):
-            return made
+        else:
+            names = _left(store, vni, subnet, spec.host, shuffled=turn > GUESSES)
+        with trying.first(names) as name:
+            made = _create(store, vni, spec, name.partition("-")[2]) if name else None
+            if made:
+                yield made
+                return
+            met.add(name)
     raise Temporary(f"claim address in {subnet.name}: others were quicker {LISTINGS} times")
+
+
+def _left(store: Store, vni: int, subnet: Subnet, host: str, *, shuffled: bool) -> Iterator[str]:
+    """Names of the endpoints that are not there, by the store's word. `shuffled`: two hosts that met would meet at
+    each step again. Raises Exhausted."""
+    names = {e.spec.address for e in store.list(NetworkEndpoint, {"spec.subnet": subnet.name})}
+    left = list(order(subnet.spec.cidr, host, names))
+    if not left:
+        raise Exhausted(
+            f"claim address in {subnet.name}: all {len(Usable(subnet.spec.cidr))} of {subnet.spec.cidr} are taken"
+        )
+    if shuffled:
+        random.shuffle(left)
+    return (endpoint_name(vni, address) for address in left)
 
 
 def _create(store: Store, vni: int, spec: NetworkEndpointSpec, address: str) -> NetworkEndpoint | None:
     """The new object; None: the address is taken."""
-    wanted = NetworkEndpointSpec(
-        vpc=spec.vpc,
-        subnet=spec.subnet,
-        address=address,
-        host=spec.host,
-        container_id=spec.container_id,
-        interface=spec.interface,
-        workload=spec.workload,
-    )
+    wanted = replace(spec, address=address)
     try:
         return store.create(guarded(NetworkEndpoint(name=endpoint_name(vni, address), spec=wanted)))
     except AlreadyExists:

@@ -7,19 +7,23 @@ follows from the claim, and the rows follow from both.
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from node_agent.agent import acknowledge, claims
+from node_agent.agent.beside import Beside
+from node_agent.agent.devices import Devices
 from node_agent.agent.kernel import Device, Kernel
 from node_agent.agent.log import Log
 from node_agent.agent.moves import Moves, moving
+from node_agent.agent.parents import parents
+from node_agent.agent.stages import Stages
 from node_agent.agent.tables import Tables
+from node_agent.agent.turns import Turns
 from node_agent.cni.protocol import Reply, Request
 from node_agent.model.addresses import endpoint_mac, gateway, pod_mtu
 from node_agent.model.config import AgentConfig
-from node_agent.model.errors import Conflict, Invalid, NotFound, Permanent, Temporary
+from node_agent.model.errors import Conflict, Invalid, MizarError, Permanent, Temporary
 from node_agent.model.objects import (
     NetworkEndpoint,
     NetworkEndpointSpec,
@@ -32,7 +36,10 @@ from node_agent.model.places import veth_name
 from node_agent.model.users import ENDPOINT_FINALIZER
 from node_agent.store.base import Store
 
-_LOCKS = 64
+REMEMBERED = 1024  # endpoints that were removed: news of them may come late, but not that late
+LATE = 10.0
+"""Seconds after which what this host has claimed is what it knows of: a request that an earlier agent sent, or one that
+brought no answer, has been carried out or never will be."""
 
 
 class Endpoints:
@@ -51,41 +58,55 @@ class Endpoints:
         *,
         monotonic: Callable[[], float],
         sleep: Callable[[float], None],
+        beside: Beside,
     ) -> None:
         self._config, self._store, self._tables, self._kernel = config, store, tables, kernel
         self._log = log
-        self._monotonic, self._sleep = monotonic, sleep
-        self._interfaces = tuple(threading.Lock() for _ in range(_LOCKS))
-        # Held from the making or removing of a device to its rows: whoever compares the two finds them agreeing.
-        self._devices = threading.Lock()
+        self._monotonic, self._sleep, self._beside = monotonic, sleep, beside
+        self._turns = Turns()  # by the name of the veth
+        self._trying = claims.Trying()
+        self._sure_at = monotonic() + LATE
+        self._devices = Devices()
         self._had: set[tuple[str, str]] = set()  # (name, uid) of the endpoints that were here at the last `sweep`
+        self._removed: dict[str, None] = {}  # uids
         self._moves = Moves(config, store, tables, kernel, log, self._devices, monotonic=monotonic, sleep=sleep)
 
     def add(self, request: Request) -> Reply:
         """An interface in the request's namespace that can reach and be reached."""
-        vpc, subnet = self._parents(request)
+        stages = Stages(self._monotonic)
+        vpc, subnet, asked = parents(request, self._tables.world, self._store)
         netns = Path(request.netns)
         if not self._kernel.namespace_exists(netns):
             raise Invalid([f"netns: {request.netns} is no network namespace"])
-        asked = acknowledge.bouncers(vpc, subnet)
-        if not asked:
-            raise Temporary(f"add endpoint to {subnet.name}: none of its bouncers may be asked yet")
-        with self._alone(veth_name(request.container_id, request.interface)):
+        with self._turns.alone(veth_name(request.container_id, request.interface)), self._expecting(vpc) as ready:
+            stages.lap("parents")
             endpoint = self._claimed(request, vpc, subnet)
+            stages.lap("claim")
+            ready()
+            stages.lap("table")
             device = self._device(endpoint, vpc, netns)
             if moving(endpoint, self._config.host):
                 endpoint = self._moves.take_over(endpoint, vpc, subnet, device, asked)
             else:
-                endpoint = self._attach(endpoint, vpc, subnet, device, asked)
+                endpoint = self._attach(endpoint, vpc, subnet, device, asked, stages)
+        self._log.info(
+            "endpoint added",
+            endpoint=endpoint.name,
+            workload=endpoint.spec.workload,
+            container=request.container_id,
+            ms=stages.told(),
+        )
         return _reply(endpoint, subnet, device)
 
     def delete(self, request: Request) -> Reply:
         """Nothing of the interface is left, here or in the store; absent is success."""
         veth = veth_name(request.container_id, request.interface)
-        with self._alone(veth):
-            for endpoint in claims.find(self._store, self._config.host, request.container_id, request.interface):
+        with self._turns.alone(veth):
+            # What others than this process have claimed for it goes too, so that nothing ever stays behind.
+            found = self._mine(request) if self._monotonic() >= self._sure_at else []
+            for endpoint in found or claims.find(self._store, *self._claim(request)):
                 self._remove(endpoint)
-            with self._devices:
+            with self._devices.changing():
                 self._kernel.remove_endpoint(veth)
         return Reply()
 
@@ -110,14 +131,16 @@ class Endpoints:
             self._moves.leave(endpoint)
             return
         self._moves.stay(endpoint)
-        if endpoint.meta.deleting:
+        if endpoint.meta.uid in self._removed:  # this is late news of it
+            self._tables.gone(NetworkEndpoint.kind, endpoint.name, endpoint.meta.uid)
+        elif endpoint.meta.deleting:
             self._finish(endpoint)
 
     def sweep(self) -> list[str]:
-        """As `adopt`, once an endpoint that was here is no concern of this host's any more: removed, or wanted
-        elsewhere, before its time here was over. Nothing to do else."""
+        """As `adopt`, once an endpoint that was here is no concern of this host's any more, and not by what was done
+        here: removed, or wanted elsewhere, before its time here was over. Nothing to do else."""
         own = {(endpoint.name, endpoint.meta.uid) for endpoint in self._tables.own()}
-        done = self.adopt() if self._had - own else []
+        done = self.adopt() if any(uid not in self._removed for _, uid in self._had - own) else []
         self._moves.keep(own)
         self._had = own  # not before: what failed is tried again
         return done
@@ -125,7 +148,9 @@ class Endpoints:
     def adopt(self) -> list[str]:
         """Bring the devices that are there together with the endpoints that were claimed for them, and remove those
         of no endpoint. Returns what had to be done, one sentence each."""
-        with self._devices:
+        if not (self._changed() or self._strays()):  # nobody who adds one has to wait for this look
+            return []
+        with self._devices.comparing():
             changed, strays = self._changed(), self._strays()
             for name, ifindex in changed.items():
                 self._tables.link(name, ifindex)
@@ -135,50 +160,36 @@ class Endpoints:
 
     def differences(self) -> list[str]:
         """What `adopt` would change, one sentence each. Changes nothing."""
-        with self._devices:
+        if not (self._changed() or self._strays()):
+            return []
+        with self._devices.comparing():
             return _sentences(self._changed(), self._strays())
 
     # --- inside ---
 
-    def _parents(self, request: Request) -> tuple[Vpc, Subnet]:
-        """The request's VPC and subnet, if endpoints can be made in them."""
-        mistakes = []
-        vpc, subnet = None, None
+    @contextlib.contextmanager
+    def _expecting(self, vpc: Vpc) -> Iterator[Callable[[], object]]:
+        """For the first endpoint of a VPC here, its flow table is made beside all else that the block does; what is
+        yielded waits for it."""
+        if vpc.status.vni in self._tables.world.slots:
+            yield lambda: None
+            return
+        ready = self._beside(lambda: self._tables.expect(vpc))
         try:
-            vpc = self._store.get(Vpc, request.vpc)
-        except NotFound:
-            mistakes.append(f"vpc: there is no VPC {request.vpc!r}")
-        try:
-            subnet = self._store.get(Subnet, request.subnet)
-        except NotFound:
-            mistakes.append(f"subnet: there is no subnet {request.subnet!r}")
-        if subnet and subnet.spec.vpc != request.vpc:
-            mistakes.append(f"subnet: {request.subnet} belongs to VPC {subnet.spec.vpc}, not to {request.vpc}")
-        mistakes += [
-            f"{obj.kind.lower()}: {obj.name} is being removed" for obj in (vpc, subnet) if obj and obj.meta.deleting
-        ]
-        if mistakes or vpc is None or subnet is None:
-            raise Invalid(mistakes)
-        if not vpc.status.vni:
-            raise Temporary(f"add endpoint to {vpc.name}: the controller has not given it a VNI yet")
-        return vpc, subnet
+            yield ready
+        finally:
+            with contextlib.suppress(MizarError):  # the block has heard of it, or has an error of its own
+                ready()
+            self._tables.expected(vpc)
 
     def _claimed(self, request: Request, vpc: Vpc, subnet: Subnet) -> NetworkEndpoint:
         """The claim an earlier ADD made, or a new one."""
-        spec = NetworkEndpointSpec(
-            vpc=vpc.name,
-            subnet=subnet.name,
-            address=request.address,
-            host=self._config.host,
-            container_id=request.container_id,
-            interface=request.interface,
-            workload=request.workload,
-        )
-        for found in claims.find(self._store, self._config.host, request.container_id, request.interface):
+        for found in self._earlier(request):
             same = (found.spec.vpc, found.spec.subnet) == (vpc.name, subnet.name)
             if found.meta.deleting:
                 self._remove(found)
             elif same and request.address in ("", found.spec.address):
+                self._tables.put(vpc, subnet, found)
                 return found
             else:
                 raise Invalid(
@@ -187,8 +198,42 @@ class Endpoints:
                         f"{found.spec.subnet} for {request.interface} already"
                     ]
                 )
-        own = {e.spec.address for e in self._tables.own() if e.spec.subnet == subnet.name}
-        return claims.claim(self._store, vpc.status.vni, subnet, spec, own)
+        spec = NetworkEndpointSpec(
+            vpc=vpc.name,
+            subnet=subnet.name,
+            address=request.address,
+            host=self._config.host,
+            container_id=request.container_id,
+            interface=request.interface,
+            workload=request.workload,
+            network=request.network,
+        )
+        known, vni = self._tables.world.endpoints, vpc.status.vni
+        try:
+            with claims.claimed(self._store, vni, subnet, spec, self._trying, known.__contains__) as endpoint:
+                self._tables.put(vpc, subnet, endpoint)
+            return endpoint
+        except Temporary:  # no answer is none either way
+            self._sure_at = self._monotonic() + LATE
+            raise
+
+    def _earlier(self, request: Request) -> list[NetworkEndpoint]:
+        """What is claimed for this container and interface. The store is asked where others than this process may have
+        claimed it: an earlier agent, and for what is no runtime's container whoever moves it here."""
+        found = self._mine(request)
+        if found or (request.network and self._monotonic() >= self._sure_at):
+            return found
+        return claims.find(self._store, *self._claim(request))
+
+    def _mine(self, request: Request) -> list[NetworkEndpoint]:
+        """The same, as far as this host knows."""
+        wanted = self._claim(request)
+        found = (e for e in self._tables.own() if (e.spec.host, e.spec.container_id, e.spec.interface) == wanted)
+        return [endpoint for endpoint in found if endpoint.meta.uid not in self._removed]
+
+    def _claim(self, request: Request) -> tuple[str, str, str]:
+        """What the request's endpoint is found by."""
+        return self._config.host, request.container_id, request.interface
 
     def _device(self, endpoint: NetworkEndpoint, vpc: Vpc, netns: Path) -> Device:
         spec = endpoint.spec
@@ -198,22 +243,36 @@ class Endpoints:
             veth=claims.veth(endpoint),
             address=spec.address,
             mac=endpoint_mac(vpc.status.vni, spec.address),
-            mtu=pod_mtu(self._kernel.uplink().mtu),
+            mtu=pod_mtu(self._kernel.uplink_mtu()),
         )
 
     def _attach(
-        self, endpoint: NetworkEndpoint, vpc: Vpc, subnet: Subnet, device: Device, asked: Mapping[str, str]
+        self,
+        endpoint: NetworkEndpoint,
+        vpc: Vpc,
+        subnet: Subnet,
+        device: Device,
+        asked: Mapping[str, str],
+        stages: Stages,
     ) -> NetworkEndpoint:
         """Interface and rows of an endpoint that no other host has; returns when its bouncers in `asked` know it."""
-        with self._devices:
-            ifindex = self._kernel.make_endpoint(device)
-            self._tables.put(vpc, subnet, endpoint)
-            self._tables.link(endpoint.name, ifindex)
         held = NetworkEndpointStatus(
             host=self._config.host, host_address=self._config.address, previous_host=endpoint.status.previous_host
         )
-        endpoint = self._store.put_status(NetworkEndpoint, endpoint.name, held, uid=endpoint.meta.uid)
+        name, uid = endpoint.name, endpoint.meta.uid
+        # Nobody has heard of the address yet: bouncers may know it before it is here.
+        written = self._beside(lambda: self._store.put_status(NetworkEndpoint, name, held, uid=uid))
+        try:
+            with self._devices.changing():
+                ifindex = self._kernel.make_endpoint(device)
+                stages.lap("device")
+                self._tables.put(vpc, subnet, endpoint)
+                self._tables.link(name, ifindex)
+            stages.lap("rows")
+        finally:
+            endpoint = written()
         self._tables.put(endpoint)
+        stages.lap("status")
         served = acknowledge.wait_served(
             endpoint,
             vpc.status.vni,
@@ -228,13 +287,14 @@ class Endpoints:
             self._log.warning(
                 "endpoint not known to every bouncer yet", endpoint=endpoint.name, missing=sorted(asked.keys() - served)
             )
-        self._log.info("endpoint added", endpoint=endpoint.name, workload=endpoint.spec.workload)
+        stages.lap("served")
         return endpoint
 
     def _finish(self, endpoint: NetworkEndpoint) -> None:
-        """Complete a removal that somebody began in the store."""
-        with self._alone(claims.veth(endpoint)):
-            if endpoint in self._tables.own():  # else the DEL that began it was quicker
+        """Complete a removal that somebody began in the store; later, when a request is at it: whoever looks after all
+        endpoints waits for none."""
+        with self._turns.alone(claims.veth(endpoint), wait=False) as mine:
+            if mine and endpoint in self._tables.own():  # else the DEL that began it was quicker
                 self._remove(endpoint)
 
     def _remove(self, endpoint: NetworkEndpoint) -> None:
@@ -242,13 +302,16 @@ class Endpoints:
         uid, vni = endpoint.meta.uid, int(endpoint.name.partition("-")[0])
         with contextlib.suppress(Conflict):  # the address is another's by now; ours is only what is here
             self._store.delete(NetworkEndpoint, endpoint.name, uid=uid)
-        with self._devices:
+        with self._devices.changing():
             self._tables.link(endpoint.name, 0)
             self._tables.gone(NetworkEndpoint.kind, endpoint.name)
             self._kernel.remove_endpoint(claims.veth(endpoint))
         self._tables.purge_flows(vni, endpoint.spec.address)
         if endpoint.status.host in ("", self._config.host):  # else it was on its way here, and another has it still
             self._store.drop_finalizer(NetworkEndpoint, endpoint.name, ENDPOINT_FINALIZER, uid=uid)
+            self._removed[uid] = None
+            for old in list(self._removed)[:-REMEMBERED]:
+                self._removed.pop(old, None)
         self._log.info("endpoint removed", endpoint=endpoint.name, workload=endpoint.spec.workload)
 
     def _changed(self) -> dict[str, int]:
@@ -268,10 +331,6 @@ class Endpoints:
         if strays:
             strays -= {claims.veth(e) for e in claims.of(self._store, self._config.host)}
         return sorted(strays)
-
-    def _alone(self, veth: str) -> threading.Lock:
-        """Requests about one interface wait for each other, and now and then for another's."""
-        return self._interfaces[int(veth[2:], 16) % _LOCKS]
 
 
 def _sentences(changed: Iterable[str], strays: Iterable[str]) -> list[str]:

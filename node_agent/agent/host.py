@@ -10,37 +10,44 @@ import contextlib
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from node_agent.agent import status
-from node_agent.agent.claims import Exhausted
+from node_agent.agent.beside import Beside, threaded
 from node_agent.agent.endpoints import Endpoints
 from node_agent.agent.intent import Intent
 from node_agent.agent.kernel import Kernel, Uplink
 from node_agent.agent.log import Log
+from node_agent.agent.outside import Outlet
+from node_agent.agent.refusals import refusal
 from node_agent.agent.tables import Tables
 from node_agent.cni import protocol
 from node_agent.cni.protocol import Reply, Request
 from node_agent.datapath.maps import Maps
 from node_agent.model.config import AgentConfig
-from node_agent.model.errors import Invalid, MizarError, NotFound, StoreError, Temporary
+from node_agent.model.errors import Invalid, MizarError, NotFound, Temporary
 from node_agent.model.objects import NetworkHost, NetworkHostStatus, ProgramStatus
 from node_agent.rows.config import config_rows
+from node_agent.rows.image import merged
+from node_agent.rows.listed import listed_rows
 from node_agent.store.base import Store
 
-TURN = 0.05  # seconds between two looks at the store
+TURN = 0.05  # seconds between two looks at the store, when it does not wake us
+BREATH = 0.005  # seconds between two looks at least: what comes at once is taken in at once
 CHECK_EVERY = 10.0
 HEARTBEAT_EVERY = 2.0
 
 
 @dataclass(frozen=True)
 class Clock:
-    """Time as the agent uses it. `wall`: seconds since the epoch."""
+    """Time as the agent uses it, and what happens in it at once. `wall`: seconds since the epoch."""
 
     wall: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    beside: Beside = threaded
 
 
 class HostAgent:
@@ -52,12 +59,13 @@ class HostAgent:
         self._config, self._store, self._kernel, self._log = config, store, kernel, log
         self._clock = clock or Clock()
         self._tables = Tables(config.host, maps, config.flow_entries)
-        self._intent = Intent(config.host, store, self._tables, self._clock.monotonic)
+        self._news = threading.Event()
+        self._intent = Intent(config.host, store, self._tables, self._clock.monotonic, self._news.set)
         self._endpoints: Endpoints | None = None
-        self._told: Uplink | None = None  # what the programs know of the uplink
+        self._told: tuple[Uplink, Outlet] | None = None  # what the programs know of the ways out of this host
         self._checking = threading.Lock()
         self._synced = self._checked = False
-        self._check_at = self._beat_at = float("-inf")
+        self._check_at = self._beat_at = self._tell_at = float("-inf")
         self._problems: dict[str, list[str]] = {}
         self._programs: tuple[ProgramStatus, ...] = ()
         self._empty = True  # the maps that the loaded programs share
@@ -78,23 +86,32 @@ class HostAgent:
             self._log,
             monotonic=self._clock.monotonic,
             sleep=self._clock.sleep,
+            beside=self._clock.beside,
         )
         self._log.info("started", mode=self._config.mode, uplink=self._config.uplink, pid=os.getpid())
 
     def run(self, stop: threading.Event) -> None:
         """Turns until `stop` is set. Store and kernel may fail at any time; it goes on."""
-        while not stop.wait(TURN):
-            self.turn()
+        # What bouncers are told must not wait for a look at every device and row.
+        threading.Thread(target=self._look_after, args=(stop,), name="check", daemon=True).start()
+        while not stop.wait(BREATH):
+            self._news.wait(TURN)
+            self._news.clear()  # before the look: news that come meanwhile are worth another one
+            now = self._clock.monotonic()
+            self.turn(tell=now >= self._tell_at, check=not self._checked)
 
-    def turn(self) -> None:
-        """One look at the store, and whatever is due."""
+    def turn(self, *, tell: bool = True, check: bool = True) -> None:
+        """One look at the store, and whatever is due. `tell`: the store too, of what is new here; `check`: programs,
+        rows and devices too."""
         now = self._clock.monotonic()
         with self._noting("store"):
             self._read()
-        if now >= self._check_at:
+        if check and now >= self._check_at:
             self._check_at = now + CHECK_EVERY
             self.check()
-        self._beat(now)
+        if tell:
+            self._tell_at = now + TURN
+            self._beat(now)
 
     def check(self) -> list[str]:
         """Programs and rows are as they should be, or are put back. Returns what is wrong and stays wrong."""
@@ -136,21 +153,26 @@ class HostAgent:
         """Answer one request; errors become the protocol's codes."""
         try:
             return self._handle(request)
-        except Exhausted as error:
-            return Reply(code=protocol.EXHAUSTED, message=str(error))
-        except Invalid as error:
-            return Reply(code=protocol.INVALID_CONFIG, message=str(error))
-        except (Temporary, StoreError) as error:
-            return Reply(code=protocol.TRY_AGAIN, message=str(error))
         except MizarError as error:
-            self._log.error("request failed", verb=request.verb, container=request.container_id, error=str(error))
-            return Reply(code=protocol.FAILED, message=str(error))
+            reply = refusal(error)
+            if reply.code == protocol.FAILED:
+                self._log.error("request failed", verb=request.verb, container=request.container_id, error=str(error))
+            return reply
 
     def close(self) -> None:
         """Let go of the store. Nothing in the kernel changes."""
         self._intent.close()
 
     # --- inside ---
+
+    def _look_after(self, stop: threading.Event) -> None:
+        """Check now and then, after the first time."""
+        while not stop.wait(CHECK_EVERY):
+            try:
+                if self._checked:
+                    self.check()
+            except Exception:  # a mistake of ours must not end all looking after
+                self._log.error("check broke", error=traceback.format_exc())
 
     def _handle(self, request: Request) -> Reply:
         # Until the first check, what an earlier agent left may differ, and is about to be put right.
@@ -165,9 +187,18 @@ class HostAgent:
             case "CHECK":
                 return self._endpoints.check(request)
             case "STATUS":
-                return _healthy(self.inspect())
+                return _healthy(self.inspect(), cut_off=self._cut_off())
+            case "GC":
+                raise Invalid(["verb: GC is of a CNI network, and this request names none"])
             case "REPAIR":
-                return _healthy(self.check())
+                return _healthy(self.check(), cut_off=self._cut_off())
+
+    def _cut_off(self) -> bool:
+        """Whether what is attached here cannot be reached either."""
+        try:
+            return bool(self._kernel.uplink_problems())
+        except MizarError:
+            return True
 
     def _ensure_programs(self) -> None:
         if self._empty and not self._synced:
@@ -183,17 +214,21 @@ class HostAgent:
 
     def _tell_uplink(self) -> bool:
         """The programs know the uplink as it is now; whether they had to be told."""
-        now = self._kernel.uplink()
+        now = self._kernel.uplink(), self._kernel.outlet()
         if now == self._told:
             return False
-        self._tables.configure(
-            config_rows(self._config, self._kernel.ticks(), now.ifindex, now.mtu, redirect=now.redirect, link=now.link)
-        )
+        uplink, outlet = now
+        ticks = self._kernel.ticks()
+        row = config_rows(
+            self._config, ticks, uplink.ifindex, uplink.mtu, redirect=uplink.redirect, link=uplink.link,
+            outlet=outlet.ifindex,
+        )  # fmt: skip
+        self._tables.configure(merged((row, listed_rows(self._config.listed, outlet.own))))
         self._told = now
         return True
 
     def _untold(self) -> list[str]:
-        now = self._kernel.uplink()
+        now = self._kernel.uplink(), self._kernel.outlet()
         return [] if now == self._told else [f"uplink: it is {now}, the programs were told {self._told}"]
 
     def _read(self) -> None:
@@ -258,5 +293,6 @@ class HostAgent:
                 self._log.info("problem gone", what="; ".join(before))
 
 
-def _healthy(problems: list[str]) -> Reply:
-    return Reply(code=protocol.NOT_AVAILABLE if problems else 0, message="; ".join(problems))
+def _healthy(problems: list[str], *, cut_off: bool = False) -> Reply:
+    code = protocol.LIMITED if cut_off else protocol.NOT_AVAILABLE
+    return Reply(code=code if problems else 0, message="; ".join(problems))

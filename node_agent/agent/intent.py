@@ -52,10 +52,14 @@ class _Open:
 
 
 class Intent:
-    """The open watches of one host. One thread at a time. `poll` raises the store's errors; nothing is lost by one."""
+    """The open watches of one host. One thread at a time. `poll` raises the store's errors; nothing is lost by one.
+    `wake`: called, by any thread, when it may have news, as far as the store hears of them."""
 
-    def __init__(self, host: str, store: Store, tables: Tables, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, host: str, store: Store, tables: Tables, monotonic: Callable[[], float], wake: Callable[[], None]
+    ) -> None:
         self._host, self._store, self._tables, self._monotonic = host, store, tables, monotonic
+        self._wake = wake
         self._open: dict[Need, _Open] = {}
         self._seen = -1  # version of the tables that the open watches are right for
         self._left: list[tuple[_Open, Object]] = []  # what a watch shows no more, until all have been read
@@ -146,7 +150,7 @@ class Intent:
             SUBNET: (Subnet, {"name": name}),
             ENDPOINTS: (NetworkEndpoint, {"spec.subnet": name}),
         }[what]
-        return self._store.watch(cls, where)
+        return self._store.watch(cls, where, self._wake)
 
     def _knowledge(self) -> tuple[Sequence[tuple[str, str]], Sequence[str]]:
         """(lists that are complete, subnets whose list is old)."""

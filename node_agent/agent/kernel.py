@@ -10,16 +10,18 @@ import contextlib
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Protocol
 
+from node_agent.agent import fitness
+from node_agent.agent.outside import Outlet, Outside
 from node_agent.datapath import programs, ticks
 from node_agent.datapath.layout import Limit
-from node_agent.datapath.programs import ENDPOINT_TC, TRANSIT_TC, TRANSIT_XDP, ProgramSet
-from node_agent.kernel import features, filters, links, netns
+from node_agent.datapath.programs import ENDPOINT_TC, TRANSIT_TC, TRANSIT_XDP, Program, ProgramSet
+from node_agent.kernel import features, filters, links, netns, pairs
 from node_agent.kernel.links import Link, Links
-from node_agent.model.addresses import MIN_UPLINK_MTU, pod_mtu
+from node_agent.kernel.pairs import Pair
+from node_agent.model.addresses import pod_mtu
 from node_agent.model.config import AgentConfig
 from node_agent.model.errors import Invalid, Permanent
 from node_agent.model.objects import ProgramStatus
@@ -67,6 +69,14 @@ class Kernel(Protocol):
         """As it is now: it may be changed, or made anew, while the agent runs. Raises Permanent when there is none."""
         ...
 
+    def outlet(self) -> Outlet:
+        """The way to this host's own stack, as it is now."""
+        ...
+
+    def uplink_mtu(self) -> int:
+        """Bytes. As `uplink`, for whoever needs no more of it, and often."""
+        ...
+
     def ticks(self) -> Callable[[float], int]:
         """Converts seconds to the programs' ticks."""
         ...
@@ -82,7 +92,8 @@ class Kernel(Protocol):
         ...
 
     def ensure_programs(self) -> list[str]:
-        """The loaded programs on the uplink's hooks; a sentence for each that was not."""
+        """The loaded programs on the uplink's hooks, and behind the outlet, which is there if it has to be; a sentence
+        for each thing that was not so."""
         ...
 
     def ensure_endpoint_programs(self) -> list[str]:
@@ -133,13 +144,13 @@ class HostKernel:
     """The kernel of the namespace at `path` (None: the process's own). Any thread may call it."""
 
     def __init__(self, config: AgentConfig, path: Path | None = None) -> None:
-        self._config, self._path = config, path
+        self._config, self._path, self._outside = config, path, Outside(config, path)
         self._pins, self._objects = Path(config.pins), Path(config.bpf_objects)
         self._set: ProgramSet | None = None
 
     def check_world(self) -> None:
         with self._net() as net:
-            mistakes = _uplink_mistakes(self._config, net, net.get(self._config.uplink))
+            mistakes = fitness.mistakes(self._config, net, net.get(self._config.uplink))
         if mistakes:
             raise Invalid(mistakes)
 
@@ -147,14 +158,23 @@ class HostKernel:
         with self._net() as net:
             link = net.get(self._config.uplink)
             down = [f"uplink: {link.name} is down"] if link and not link.up else []
-            return down + _uplink_mistakes(self._config, net, link)
+            return down + fitness.mistakes(self._config, net, link)
 
     def uplink(self) -> Uplink:
         with self._net() as net:
             link = net.need(self._config.uplink)
             addresses = net.addresses(link.name)
         native = self._config.mode == "native"
-        return Uplink(link.index, link.mtu, native and link.kind == "veth", _own_link(self._config.address, addresses))
+        redirect = native and link.kind == "veth"
+        return Uplink(link.index, link.mtu, redirect, fitness.own_link(self._config.address, addresses))
+
+    def outlet(self) -> Outlet:
+        with self._net() as net:
+            return self._outside.outlet(net)
+
+    def uplink_mtu(self) -> int:
+        with self._net() as net:
+            return net.mtu(self._config.uplink)
 
     def ticks(self) -> Callable[[float], int]:
         return ticks.verified(self._objects / "clock.bpf.o").of
@@ -181,15 +201,19 @@ class HostKernel:
                         if self._config.mode != "tc"
                         else f"XDP of {uplink.name} cleared"
                     )
-            done += self._ensure_filter(net, uplink.name, TRANSIT_TC)
+            done += self._outside.ensure(net, uplink.mtu)
+            for device in (uplink.name, *self._outside.devices(net)):
+                done += self._ensure_filter(net, net.need(device), TRANSIT_TC)
         programs.prune(self._pins, loaded.digest)
         return done
 
     def ensure_endpoint_programs(self) -> list[str]:
         with self._net() as net:
             mtu, done = pod_mtu(net.need(self._config.uplink).mtu), list[str]()
+            for veth in self._unwatched(net):
+                filters.attach(net, veth.name, "ingress", self._loaded(ENDPOINT_TC).fd, ENDPOINT_TC)
+                done.append(f"{ENDPOINT_TC} attached to {veth.name}")
             for veth in _veths(net):
-                done += self._ensure_filter(net, veth.name, ENDPOINT_TC)
                 # Never lowered here: a veth drops, without a word, what is larger than its MTU, while the program tells
                 # an endpoint whose own MTU is too large how much fits. ADD sets both ends.
                 if veth.mtu < mtu:
@@ -201,9 +225,11 @@ class HostKernel:
         with self._net() as net:
             uplink = net.need(self._config.uplink)
             mtu = pod_mtu(uplink.mtu)
-            found = self._missing_xdp(uplink) + self._missing_filter(net, uplink.name, TRANSIT_TC)
+            found = self._missing_xdp(uplink) + self._outside.problems(net, mtu=uplink.mtu)
+            for device in (uplink.name, *self._outside.devices(net)):
+                found += self._missing_filter(net, net.need(device), TRANSIT_TC)
+            found += [f"{ENDPOINT_TC} is not attached to {veth.name}" for veth in self._unwatched(net)]
             for veth in _veths(net):
-                found += self._missing_filter(net, veth.name, ENDPOINT_TC)
                 found += [f"MTU of {veth.name} is {veth.mtu} and should be {mtu}"] if veth.mtu < mtu else []
             return found
 
@@ -231,10 +257,13 @@ class HostKernel:
 
     def make_endpoint(self, device: Device) -> int:
         with self._net() as net, links.opened(device.netns) as pod:
-            made = self._ensure_pair(net, pod, device, device.interface)
+            if made := pairs.make(net, pod, _pair(device, self._loaded(ENDPOINT_TC))):
+                return made
+            # Something of it is there, of an earlier ADD or of somebody else.
+            found = self._ensure_pair(net, pod, device, device.interface)
             pod.ensure_pod_routes(device.interface)
             net.ensure(device.veth, up=True)
-            return made.index
+            return found.index
 
     def bring_endpoint(self, device: Device) -> int:
         with self._net() as net, links.opened(device.netns) as pod:
@@ -289,7 +318,7 @@ class HostKernel:
     def _ensure_pair(self, net: Links, pod: Links, device: Device, peer: str) -> Link:
         """The veth pair, its host side still down, with all but the routes; `peer`: the pod side's name."""
         made = net.ensure_veth(device.veth, peer_netns=device.netns, peer=peer, mtu=device.mtu, peer_mac=device.mac)
-        self._ensure_filter(net, device.veth, ENDPOINT_TC)
+        self._ensure_filter(net, made, ENDPOINT_TC)
         features.ensure(net, device.veth, features.GRO)
         features.ensure(pod, peer, features.GRO)
         pod.ensure(peer, up=True)
@@ -301,19 +330,29 @@ class HostKernel:
         with links.opened(self._path) as net:
             yield net
 
-    def _ensure_filter(self, net: Links, device: str, name: str) -> list[str]:
+    def _loaded(self, name: str) -> Program:
         if self._set is None:
-            raise Permanent(f"attach {name} to {device}: the programs are not loaded yet")
+            raise Permanent(f"attach {name}: the programs are not loaded yet")
+        return self._set[name]
+
+    def _ensure_filter(self, net: Links, device: Link, name: str) -> list[str]:
+        program = self._loaded(name)
         if not self._missing_filter(net, device, name):
             return []
-        filters.attach(net, device, "ingress", self._set[name].fd, name)
-        return [f"{name} attached to {device}"]
+        filters.attach(net, device.name, "ingress", program.fd, name)
+        return [f"{name} attached to {device.name}"]
 
-    def _missing_filter(self, net: Links, device: str, name: str) -> list[str]:
-        present = filters.attached(net, device, "ingress")
+    def _missing_filter(self, net: Links, device: Link, name: str) -> list[str]:
+        present = filters.shown(net, device, "ingress")
         if self._set and present and present.id == self._set[name].id:
             return []
-        return [f"{name} is not attached to {device}"]
+        return [f"{name} is not attached to {device.name}"]
+
+    def _unwatched(self, net: Links) -> list[Link]:
+        """Endpoints' veths that packets come out of, and not through our program. One that is being made is up last of
+        all, and one that is being removed is gone at the second look: this may be asked at any time."""
+        found = [veth for veth in _veths(net) if veth.up and self._missing_filter(net, veth, ENDPOINT_TC)]
+        return [veth for veth in found if net.index(veth.name) == veth.index]
 
     def _missing_xdp(self, uplink: Link) -> list[str]:
         if self._config.mode == "tc":
@@ -325,10 +364,9 @@ class HostKernel:
         return [f"{TRANSIT_XDP} is not attached to XDP of {uplink.name} in {self._config.mode} mode"]
 
 
-def _own_link(address: str, addresses: tuple[str, ...]) -> str:
-    """The prefix that the host's own address, one of "address/length", makes a link of; "" when it makes none."""
-    own = [IPv4Interface(found).network for found in addresses if found.partition("/")[0] == address]
-    return str(own[0]) if own and own[0].prefixlen < 31 else ""
+def _pair(device: Device, program: Program) -> Pair:
+    own = {key: value for key, value in vars(device).items() if key not in ("veth", "interface")}
+    return Pair(name=device.veth, peer=device.interface, program=program.fd, program_name=program.name, **own)
 
 
 def _pod_side(net: Links, pod: Links, veth: str) -> str | None:
@@ -346,22 +384,3 @@ def _veths(net: Links) -> list[Link]:
         for link in net.all()
         if link.kind == "veth" and link.name.startswith(VETH_PREFIX) and len(link.name) == VETH_NAME_LENGTH
     ]
-
-
-def _uplink_mistakes(config: AgentConfig, net: Links, link: Link | None) -> list[str]:
-    if link is None:
-        return [f"uplink: {config.uplink!r} is no interface of this host"]
-    mistakes = []
-    addresses = [address.partition("/")[0] for address in net.addresses(link.name)]
-    if config.address not in addresses:
-        mistakes.append(f"address: {config.address} is not on {link.name}, which has {', '.join(addresses) or 'none'}")
-    if link.mtu < MIN_UPLINK_MTU:
-        mistakes.append(f"uplink: MTU {link.mtu} of {link.name} is below {MIN_UPLINK_MTU}")
-    active = features.read(net, link.name)
-    mistakes += [
-        f"uplink: {feature} of {link.name} must be {'on' if wanted else 'off'}: "
-        f"ethtool -K {link.name} {feature} {'on' if wanted else 'off'}"
-        for feature, wanted in features.UPLINK.items()
-        if active.get(feature, False) != wanted
-    ]
-    return mistakes

@@ -9,11 +9,11 @@ endpoint went. Every step may be killed and repeated. Called by `endpoints`.
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from node_agent.agent import acknowledge, claims
+from node_agent.agent.devices import Devices
 from node_agent.agent.kernel import Device, Kernel
 from node_agent.agent.log import Log
 from node_agent.agent.tables import Tables
@@ -32,7 +32,7 @@ def moving(endpoint: NetworkEndpoint, host: str) -> bool:
 
 
 class Moves:
-    """Of one host. `devices`: held from the making or removing of a device to its rows."""
+    """Of one host."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Moves:
         tables: Tables,
         kernel: Kernel,
         log: Log,
-        devices: threading.Lock,
+        devices: Devices,
         *,
         monotonic: Callable[[], float],
         sleep: Callable[[float], None],
@@ -56,7 +56,7 @@ class Moves:
         """The endpoint, held by this host from now on. Raises Temporary when no bouncer in `asked` answers; then the
         old host still holds it."""
         was, host = endpoint.status, self._config.host
-        with self._devices:
+        with self._devices.changing():
             ifindex = self._kernel.bring_endpoint(device)
             self._tables.put(vpc, subnet, endpoint)
             self._tables.link(endpoint.name, ifindex)
@@ -77,7 +77,7 @@ class Moves:
         key, now = (endpoint.name, endpoint.meta.uid), self._monotonic()
         since = self._left.setdefault(key, now)
         if endpoint.name in self._tables.world.links and now - since >= LINGER:
-            with self._devices:
+            with self._devices.changing():
                 self._tables.link(endpoint.name, 0)
                 self._kernel.remove_endpoint(claims.veth(endpoint))
             self._log.info("endpoint moved away", endpoint=endpoint.name, target=endpoint.status.host)

@@ -13,6 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from node_agent.agent.log import Log
@@ -20,7 +21,7 @@ from node_agent.cni import lines, protocol
 from node_agent.cni.protocol import Reply, Request
 from node_agent.model.errors import Invalid
 
-LONGEST_REQUEST = 1 << 16  # bytes
+LONGEST_REQUEST = 1 << 20  # bytes; a GC names every container of the host
 PATIENCE = 10.0  # seconds for a client to send its line, and as many to take the answer
 PAUSE = 0.1  # seconds after a client that could not be served
 _AT_ONCE = 64  # requests; more wait in the backlog
@@ -75,8 +76,12 @@ class Server:
 
     def _serve(self, client: socket.socket) -> None:
         try:
-            with client:
-                reply = self._answer(lines.read(client, LONGEST_REQUEST, time.monotonic() + PATIENCE))
+            with client, contextlib.ExitStack() as held:
+                came: list[int] = []
+                held.callback(_close, came)
+                line = lines.read(client, LONGEST_REQUEST, time.monotonic() + PATIENCE, came)
+                # The namespace that came with the request, by a path that means the same to every library.
+                reply = self._answer(line, f"/proc/self/fd/{came[-1]}" if came else "")
                 client.settimeout(PATIENCE)
                 client.sendall(protocol.encode(reply))
         except OSError as error:
@@ -84,11 +89,17 @@ class Server:
         finally:
             self._free.release()
 
-    def _answer(self, line: bytes) -> Reply:
+    def _answer(self, line: bytes, netns: str = "") -> Reply:
         try:
-            return self._handle(protocol.decode_request(line))
+            request = protocol.decode_request(line)
+            return self._handle(replace(request, netns=netns) if netns else request)
         except Invalid as error:
             return Reply(code=protocol.INVALID_CONFIG, message=str(error))
         except Exception as error:  # a mistake of ours must not take the agent down, nor leave the caller waiting
             self._log.error("request broke", error=traceback.format_exc())
             return Reply(code=protocol.FAILED, message=f"answer request: {type(error).__name__}: {error}")
+
+
+def _close(descriptors: list[int]) -> None:
+    for each in descriptors:
+        os.close(each)

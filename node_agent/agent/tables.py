@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from node_agent.datapath.layout import FlowEntry, FlowKey, NatEntry
+from node_agent.datapath.layout import EgressRow, FlowEntry, FlowKey, NatEntry
 from node_agent.datapath.maps import Maps
 from node_agent.model.objects import NetworkEndpoint, NetworkService, Subnet, Vpc, concerns
 from node_agent.rows import slots
@@ -29,7 +29,8 @@ class Tables:
         self._config: MapImage = {}
         self._desired = Desired(World(host))
         self.version = 0  # rises with every change of what is known
-        self._own: tuple[int, tuple[NetworkEndpoint, ...]] = (-1, ())
+        self._own: dict[str, NetworkEndpoint] = {}  # of the known endpoints, those that concern this host
+        self._awaited: dict[int, int] = {}  # VNI -> how many endpoints of it are being made
         self._adopted = False  # before that nothing is written: the maps are right, we do not know yet why
         self.suspect = False  # a step failed half-way: the maps must be compared before the next one
 
@@ -47,16 +48,13 @@ class Tables:
     def own(self) -> tuple[NetworkEndpoint, ...]:
         """The endpoints that this host has, is to have, or had until just now."""
         with self._lock:
-            if self._own[0] != self.version:
-                found = (e for e in self.world.endpoints.values() if concerns(e, self._host))
-                self._own = self.version, tuple(sorted(found, key=lambda e: e.name))
-            return self._own[1]
+            return tuple(self._own[name] for name in sorted(self._own))
 
     def configure(self, config: MapImage) -> None:
-        """The `config` row, before anything else: the programs drop everything without it."""
+        """The `config` row and what is `listed`, before anything else: the programs drop everything without it."""
         with self._lock:
             self._config = config
-            self._perform(diff({"config": self._maps.read("config")}, config))
+            self._perform(diff({name: self._maps.read(name) for name in ("config", "listed")}, config))
 
     def adopt(self) -> list[Change]:
         """Go on from what an earlier run left in the maps: keep its flow tables, mend what differs, remove what
@@ -74,8 +72,9 @@ class Tables:
 
     def put(self, *objects: Known) -> list[Change]:
         """Objects are new or changed; an older version of a known one is ignored. Returns the steps taken."""
-        news = [obj for obj in objects if self._is_news(obj)]
-        return self._settle(lambda: [c for obj in news for c in self._desired.put(obj)]) if news else []
+        with self._lock:
+            news = [obj for obj in objects if self._is_news(obj)]
+            return self._settle(lambda: [c for obj in news for c in self._take(obj)]) if news else []
 
     def gone(self, kind: str, name: str, uid: str = "") -> list[Change]:
         """The object is no more, or no concern of this host's; with a uid: unless the name is another's by now, whom
@@ -84,11 +83,27 @@ class Tables:
             known = self._find(kind, name)
             if uid and known and known.meta.uid != uid:
                 return []
-            return self._settle(lambda: self._desired.gone(kind, name))
+            return self._settle(lambda: self._forget(kind, name))
 
     def link(self, name: str, ifindex: int) -> list[Change]:
         """The endpoint's veth is here (ifindex), or is here no more (0)."""
         return self._settle(lambda: self._desired.link(name, ifindex))
+
+    def expect(self, vpc: Vpc) -> None:
+        """An endpoint of the VPC is about to be here: its flow table is made, which takes long. To be followed by
+        `expected`, whatever became of it."""
+        with self._lock:
+            self.put(vpc)
+            self._awaited[vpc.status.vni] = self._awaited.get(vpc.status.vni, 0) + 1
+            self._settle(lambda: self._desired.wait_for(self._awaited))
+
+    def expected(self, vpc: Vpc) -> None:
+        """The flow table is needed by endpoints that are here, and no more by this one that was expected."""
+        with self._lock:
+            left = self._awaited.pop(vpc.status.vni, 1) - 1
+            if left:
+                self._awaited[vpc.status.vni] = left
+            self._settle(lambda: self._desired.wait_for(self._awaited))
 
     def know(self, listed: Iterable[tuple[str, str]], stale: Iterable[str]) -> list[Change]:
         """Which lists of objects are complete, and which are old."""
@@ -138,6 +153,8 @@ class Tables:
                 self._maps.delete_flows(slot, about(self._maps.read_flows(slot)))
                 self._maps.delete_nats(slot, through(self._maps.read_nats(slot)))
             self._maps.delete("asked", about(self._maps.read("asked")))
+            ways_back = ((raw, EgressRow.unpack(value)) for raw, value in self._maps.read("egress").items())
+            self._maps.delete("egress", [raw for raw, row in ways_back if (row.vni, row.endpoint) == (vni, short)])
 
     def take_flow(self, key: FlowKey) -> FlowEntry | None:
         """The entry of this flow, which is removed; None: there is none."""
@@ -173,6 +190,19 @@ class Tables:
                 self._maps.drop_flow_tables(before - after)
             self.suspect = False
             return changes
+
+    def _take(self, obj: Known) -> list[Change]:
+        if isinstance(obj, NetworkEndpoint):
+            if concerns(obj, self._host):
+                self._own[obj.name] = obj
+            else:
+                self._own.pop(obj.name, None)
+        return self._desired.put(obj)
+
+    def _forget(self, kind: str, name: str) -> list[Change]:
+        if kind == NetworkEndpoint.kind:
+            self._own.pop(name, None)
+        return self._desired.gone(kind, name)
 
     def _find(self, kind: str, name: str) -> Known | None:
         known: dict[str, Mapping[str, Known]] = {

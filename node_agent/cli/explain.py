@@ -38,6 +38,7 @@ ANSWERS = {
     Action.HERE: "the address is a service's; the asking host answers the ping itself",
     Action.KEEP: "the backend may be kept",
     Action.GONE: "the service has no backend, or that one is gone",
+    Action.EGRESS: "yes, outside of every VPC",
 }
 
 
@@ -72,6 +73,15 @@ class Seen:
     def answered(self) -> bool:
         """It was an echo request that the host answered, for a gateway or a service."""
         return bool(self.handed) and self.rose(Counter.GATEWAY_REPLIES) > 0
+
+    @property
+    def left(self) -> str:
+        """Where it went, "address:port", if it left the VPC."""
+        entry = self.after.nats.get(self.key.pack())
+        if not self.rose(Counter.EGRESS_SENT) or entry is None:
+            return ""
+        pair = NatEntry.unpack(entry)
+        return f"{ipaddress.IPv4Address(pair.dst)}:{pair.dport}"
 
     @property
     def dropped(self) -> DropReason | None:
@@ -200,6 +210,8 @@ def _ended(seen: Seen, known: Names) -> list[str]:
     if seen.dropped is not None:
         told = [f"DROPS it: {seen.dropped.name.lower()}: {phrase(seen.dropped)}"]
         return told + (["tells the sender so: a reset, or an ICMP error"] if seen.handed else [])
+    if seen.left:
+        return [f"SENDS it out of the VPC, to {seen.left}"]
     if not seen.handed:
         return []
     name = known.endpoints.get((seen.key.vni, seen.handed), seen.handed)

@@ -9,12 +9,18 @@ from pathlib import Path
 
 from node_agent.model.errors import Permanent
 from node_agent.model.places import StackPlaces
+from node_agent.model.resources import AGENT, CONTROLLER, NAMESPACE
 
 LOOK_EVERY = 0.2  # seconds
 
 
 def file_of(places: StackPlaces, whose: str) -> Path:
-    """The log of that host's agent, or of "controller". Raises Permanent naming those there are."""
+    """The log of that host's agent, or of "controller". Raises Permanent naming those there are, or who else knows."""
+    if not places.store.exists() and places.kubeconfig.exists():
+        what = f"deployment/{CONTROLLER}" if whose == "controller" else f"daemonset/{AGENT} --all-pods"
+        raise Permanent(
+            f"read log of {whose}: it runs in a pod: KUBECONFIG={places.kubeconfig} kubectl -n {NAMESPACE} logs {what}"
+        )
     hosts = places.root / "hosts"
     known = {"controller": places.controller / "controller.log"}
     if hosts.is_dir():

@@ -51,8 +51,10 @@ class Names:
 
 @contextlib.contextmanager
 def opened(places: StackPlaces) -> Iterator[Store]:
-    """The stack's store for the length of the block."""
-    store = open_store(f"sqlite:{places.store}", create=False)
+    """The stack's store for the length of the block: its file, or its cluster."""
+    in_cluster = not places.store.exists() and places.kubeconfig.exists()
+    url = f"kubernetes:{places.kubeconfig}" if in_cluster else f"sqlite:{places.store}"
+    store = open_store(url, create=False)
     try:
         yield store
     finally:

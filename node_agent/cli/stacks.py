@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node_agent.model.errors import Permanent
-from node_agent.model.places import RUN, StackPlaces, stack_id
+from node_agent.model.places import RUN, HostPlaces, StackPlaces, stack_id
 
 PROJECT = Path(__file__).resolve().parents[2]
 LOCAL = "local"
@@ -18,7 +18,8 @@ NONE = "there is none on this machine: `make up` brings one up"
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """`pids`: of the living processes: "controller" and host names."""
+    """`pids`: of the living processes: "controller" and host names. In a cluster these are nodes, and what lives is the
+    kubelet: agents and controller are pods."""
 
     id: str
     folder: str
@@ -27,8 +28,8 @@ class Stack:
 
 def found() -> tuple[Stack, ...]:
     """The stacks with a store, by id."""
-    ids = sorted(path.parent.name for path in RUN.glob("*/store.db"))
-    return tuple(read(StackPlaces(id)) for id in ids)
+    ids = {path.parent.name for name in ("store.db", "kubeconfig") for path in RUN.glob(f"*/{name}")}
+    return tuple(read(StackPlaces(id)) for id in sorted(ids))
 
 
 def text(known: Sequence[Stack]) -> str:
@@ -65,9 +66,14 @@ def read(places: StackPlaces) -> Stack:
     hosts = places.root / "hosts"
     files = {"controller": places.controller / "controller.pid"}
     if hosts.is_dir():
-        files.update({folder.name: places.host(folder.name).agent_pid for folder in sorted(hosts.iterdir())})
+        files.update({folder.name: _process_of(places.host(folder.name)) for folder in sorted(hosts.iterdir())})
     pids = {name: pid for name, file in files.items() if (pid := living(file))}
     return Stack(id=places.id, folder=str(places.root), pids=pids)
+
+
+def _process_of(host: HostPlaces) -> Path:
+    kubelet = host.root / "node" / "kubelet" / "kubelet.pid"
+    return kubelet if kubelet.exists() else host.agent_pid
 
 
 def _processes(number: int) -> str:

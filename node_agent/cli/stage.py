@@ -44,12 +44,15 @@ from node_agent.model.errors import Permanent
 from node_agent.model.places import HostPlaces, StackPlaces
 from node_agent.rows import slots
 
-PRIVATE = frozenset({"asked", "bouncers", "budgets", "counters", "drops", "flows", "fragments", "nats", "ports"})
+PRIVATE = frozenset(
+    {"asked", "bouncers", "budgets", "counters", "drops", "egress", "flows", "fragments", "nats", "ports"}
+)
 """Maps that are made anew: those that programs write, and `ports`, whose one row names the stage's own device."""
 
 SHARED = frozenset(
     {
-        "backends", "config", "endpoints", "locals", "maglev", "routes", "services", "serving", "subnets", "vpcs"
+        "backends", "config", "endpoints", "listed", "locals", "maglev", "routes", "services", "serving", "subnets",
+        "vpcs",
     }
 )  # fmt: skip
 """Maps that programs only read. A test keeps the two sets complete: a new map must be put into one of them."""
@@ -176,6 +179,8 @@ class Stage:
         self._maps.put("bouncers", live.read("bouncers"))
         self._maps.put("asked", {k: v for k, v in live.read("asked").items() if self._about(k)})
         self._maps.put("budgets", self._budgets(live))
+        # Others' rows too: their ports are not free.
+        self._maps.put("egress", live.read("egress"))
         self._inner: dict[str, int] = {}
         for outer in _OUTER if self.slot else ():
             with inner.tables(host.maps, outer) as there:

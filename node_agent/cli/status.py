@@ -9,29 +9,47 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from node_agent.cli import stacks, table
+from node_agent.cli import names, stacks, table
+from node_agent.model.errors import NotFound
 from node_agent.model.objects import NetworkEndpoint, NetworkHost, Subnet, Vpc
 from node_agent.model.places import StackPlaces
-from node_agent.store.open import open_store
+from node_agent.model.resources import CONTROLLER, NAMESPACE
+from node_agent.store.open import open_api
 
 SILENT_AFTER = 30.0  # seconds without a heartbeat
+NO_PID = -1  # it lives, but under a number that means nothing here
 
 
 def collect(places: StackPlaces) -> dict[str, Any]:
     """The stack's state as plain values. Raises MizarError."""
-    store = open_store(f"sqlite:{places.store}", create=False)
-    try:
+    now = time.time()
+    with names.opened(places) as store:
+        pids = stacks.read(places).pids
+        if not places.store.exists():
+            pids = _in_pods(places, store.list(NetworkHost), now)
         return assemble(
             places.id,
-            stacks.read(places).pids,
-            time.time(),
+            pids,
+            now,
             hosts=store.list(NetworkHost),
             vpcs=store.list(Vpc),
             subnets=store.list(Subnet),
             endpoints=store.list(NetworkEndpoint),
         )
-    finally:
-        store.close()
+
+
+def _in_pods(places: StackPlaces, hosts: Sequence[NetworkHost], now: float) -> dict[str, int]:
+    """Pids as `assemble` wants them, where agents and controller are pods. An agent lives while it says so."""
+    pids = {host.name: host.status.pid for host in hosts if now - host.status.heartbeat <= SILENT_AFTER}
+    api = open_api(f"kubernetes:{places.kubeconfig}")
+    if api is None:
+        return pids
+    try:
+        path = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{CONTROLLER}"
+        found = api.ask("look after the controller", "GET", path)
+    except NotFound:
+        return pids
+    return {**pids, "controller": NO_PID} if found.get("status", {}).get("availableReplicas") else pids
 
 
 def assemble(
@@ -50,7 +68,7 @@ def assemble(
     return {
         "stack": stack,
         "healthy": bool(controller) and all(host["health"] == "ok" for host in told),
-        "controller": {"pid": controller or None, "health": "ok" if controller else "does not run"},
+        "controller": {"pid": controller if controller > 0 else None, "health": "ok" if controller else "does not run"},
         "hosts": told,
         "vpcs": [
             {"name": v.name, "vni": v.status.vni, "cidr": v.spec.cidr, "set": [_member(m) for m in v.status.members]}

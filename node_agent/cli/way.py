@@ -156,6 +156,8 @@ class Way:
         if seen.dropped is not None:
             name = seen.dropped.name.lower()
             return {"result": "dropped", "detail": f"{name}: {phrase(seen.dropped)}", "host": at.host}
+        if seen.left:
+            return {"result": "left", "detail": f"the VPC, to {seen.left}", "host": at.host}
         if not seen.handed:
             return {"result": "ended", "detail": "without a drop", "host": at.host}
         if why := self._ground(at).receiver(self._handed(at, frame)[1]):

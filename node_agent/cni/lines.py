@@ -6,16 +6,21 @@ import socket
 import time
 
 
-def read(conn: socket.socket, longest: int, until: float) -> bytes:
+def read(conn: socket.socket, longest: int, until: float, descriptors: list[int] | None = None) -> bytes:
     """What came up to the newline, with it; without one when the peer hung up, or after `longest` bytes. `until`: of
-    time.monotonic. Raises TimeoutError then, however much has come, and OSError."""
+    time.monotonic. `descriptors` gets those that came along, the caller's to close; None: they are not taken. Raises
+    TimeoutError when time is up, however much has come, and OSError."""
     found = b""
     while not found.endswith(b"\n") and len(found) < longest:
         left = until - time.monotonic()
         if left <= 0:
             raise TimeoutError("timed out")
         conn.settimeout(left)
-        part = conn.recv(65536)
+        if descriptors is None:
+            part = conn.recv(65536)
+        else:
+            part, came, _, _ = socket.recv_fds(conn, 65536, 1)
+            descriptors += came
         if not part:
             break
         found += part

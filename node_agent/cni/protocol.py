@@ -1,4 +1,5 @@
-"""One request and one reply, as one JSON line each, over the agent's unix socket. Pure; `cni.client` does the I/O.
+"""One request and one reply, as one JSON line each, over the agent's unix socket. Pure; `cni.client` does the I/O for
+the Pulumi program, `cni/shim.c` for container runtimes.
 
 All verbs may be repeated: ADD finds its earlier claim by (container_id, interface), DEL of the absent succeeds. STATUS
 tells what is wrong and changes nothing. They are those of CNI 1.1, but for one of ours:
@@ -16,13 +17,15 @@ from typing import Literal
 
 from node_agent.model.errors import Invalid
 
-Verb = Literal["ADD", "DEL", "CHECK", "STATUS", "REPAIR"]
-VERBS: tuple[Verb, ...] = ("ADD", "DEL", "CHECK", "STATUS", "REPAIR")
+Verb = Literal["ADD", "DEL", "CHECK", "STATUS", "GC", "REPAIR"]
+VERBS: tuple[Verb, ...] = ("ADD", "DEL", "CHECK", "STATUS", "GC", "REPAIR")
 
 # Error codes as in the CNI specification, section "Error".
+OTHER_VERSION = 1
 INVALID_CONFIG = 7
 TRY_AGAIN = 11
 NOT_AVAILABLE = 50
+LIMITED = 51  # not available, and what is attached may be cut off too
 # Codes from 100 are ours.
 EXHAUSTED = 100
 FAILED = 101
@@ -30,7 +33,14 @@ FAILED = 101
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """`netns`: absolute path of the endpoint's network namespace. `address`: "" lets the agent choose one."""
+    """`netns`: absolute path of the endpoint's network namespace. `address`: "" lets the agent choose one. `network`:
+    the CNI network that asks, "" for the Pulumi program.
+
+    From a container runtime come, instead of all that the agent is to find out: `config`, the network's configuration
+    as JSON; `args`, "KEY=value;..."; and `sandbox`, the namespace's path as the runtime has it, while the namespace
+    itself comes beside the line as a descriptor, of which `netns` is made. `began`: when the plugin did, as nanoseconds
+    of the monotonic clock.
+    """
 
     verb: Verb
     container_id: str = ""
@@ -40,11 +50,17 @@ class Request:
     subnet: str = ""
     address: str = ""
     workload: str = ""
+    network: str = ""
+    sandbox: str = ""
+    args: str = ""
+    config: str = ""
+    began: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """`code` 0 is success. After ADD and CHECK: the endpoint's object name, address, gateway, MAC and MTU (bytes)."""
+    """`code` 0 is success. After ADD and CHECK: the endpoint's object name, address, gateway, MAC and MTU (bytes).
+    `result`: what the plugin is to print for its runtime."""
 
     code: int = 0
     message: str = ""
@@ -54,6 +70,7 @@ class Reply:
     gateway: str = ""
     mac: str = ""
     mtu: int = 0
+    result: str = ""
 
 
 def encode(message: Request | Reply) -> bytes:
@@ -70,7 +87,9 @@ def decode_request(line: bytes) -> Request:
     mistakes = []
     if request.verb in ("ADD", "DEL", "CHECK") and not request.container_id:
         mistakes.append("container_id: empty; the caller must name the container")
-    if request.verb == "ADD":
+    if request.verb == "GC" and not request.config:
+        mistakes.append("config: empty; GC is of one CNI network")
+    if request.verb == "ADD" and not request.config:
         mistakes += [f"{key}: empty; ADD needs it" for key in ("netns", "vpc", "subnet") if not getattr(request, key)]
     if mistakes:
         raise Invalid(mistakes)

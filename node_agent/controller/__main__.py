@@ -16,13 +16,18 @@ from pathlib import Path
 
 from node_agent.controller.log import Log
 from node_agent.controller.loop import Controller
+from node_agent.controller.nodes import HostKeeper
 from node_agent.controller.rebalance import Rebalancer
+from node_agent.controller.service_keeper import ServiceKeeper
 from node_agent.metrics import server as metrics
 from node_agent.metrics.controller import ControllerFigures, Turns
 from node_agent.model.config import ControllerConfig, load_controller
-from node_agent.model.errors import Permanent, Temporary
+from node_agent.model.errors import Invalid, Permanent, Temporary
 from node_agent.store.base import Store
-from node_agent.store.open import open_store
+from node_agent.store.kubernetes_http import Api
+from node_agent.store.kubernetes_nodes import Nodes
+from node_agent.store.kubernetes_services import Services
+from node_agent.store.open import open_api, open_store
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -68,9 +73,12 @@ def _run(config: ControllerConfig, store: Store, log: Log, stop: threading.Event
     clock = _clock()
     controller = Controller(config, store, clock, log)
     rebalancer = Rebalancer(config, store, clock, log, controller.write)
+    keepers = _keepers(config, store, clock, log)
 
     def stopped() -> bool:
         rebalancer.turn()  # between two turns of the loop: one writer at a time
+        for keeper in keepers:
+            keeper.turn()
         return stop.is_set()
 
     turns = Turns(stopped)
@@ -81,8 +89,29 @@ def _run(config: ControllerConfig, store: Store, log: Log, stop: threading.Event
     finally:
         told.close()
         rebalancer.close()
+        for keeper in keepers:
+            keeper.close()
         controller.close()
         store.close()
+
+
+def _keepers(
+    config: ControllerConfig, store: Store, clock: Callable[[], float], log: Log
+) -> Sequence[HostKeeper | ServiceKeeper]:
+    """Of a cluster whose nodes are the hosts; elsewhere somebody else makes hosts and services. Raises Invalid."""
+    if not config.cluster:
+        return ()
+    nodes, services = Nodes(_api(config)), Services(_api(config))
+    nodes.start()
+    services.start()
+    return HostKeeper(nodes, store, time.monotonic, log), ServiceKeeper(services, store, config, clock, log)
+
+
+def _api(config: ControllerConfig) -> Api:
+    api = open_api(config.store)
+    if api is None:
+        raise Invalid([f"cluster: store {config.store!r} is in none"])
+    return api
 
 
 def _clock() -> Callable[[], float]:

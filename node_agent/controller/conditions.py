@@ -1,5 +1,5 @@
-"""What the controller says of VPCs and subnets: the condition Ready, with a reason where it is not. Pure; called by
-`plan`.
+"""What the controller says of VPCs, subnets and services: the condition Ready, with a reason where it is not. Pure;
+called by `plan` and `service_keeper`.
 
 The API server refuses what one object shows to be wrong. What is wrong between two objects it cannot see: a subnet
 outside of its VPC, or over another subnet, is stored, and stays without bouncers and rows until it is right.
@@ -12,8 +12,9 @@ from collections.abc import Collection, Iterable
 
 from node_agent.model.addresses import parse_prefix
 from node_agent.model.errors import Invalid
-from node_agent.model.objects import READY, Condition, Subnet, Truth, Vpc, VpcStatus, refused
+from node_agent.model.objects import READY, Condition, NetworkService, Subnet, Truth, Vpc, VpcStatus, refused
 
+LONGEST_MESSAGE = 1024
 Mistake = tuple[str, str]
 """Reason and message."""
 
@@ -38,6 +39,15 @@ def of_subnet(subnet: Subnet, bouncers: Collection[int], wrong: Mistake | None, 
     else:
         said = ("True", "Bounced", "")
     return _ready(subnet.status.conditions, subnet.meta.generation, *said, now)
+
+
+def of_service(service: NetworkService, said: Iterable[str], now: float) -> tuple[Condition, ...]:
+    """The conditions of a service as it is. `said`: what its owner should know."""
+    answers = any(backend.state == "ready" for backend in service.spec.backends)
+    told = "; ".join(said) or ("" if answers else "no pod behind it is ready")
+    status: Truth = "True" if answers else "False"
+    reason = "Answers" if answers else "NoBackends"
+    return _ready(service.status.conditions, service.meta.generation, status, reason, told[:LONGEST_MESSAGE], now)
 
 
 def mistake(subnet: Subnet, vpc: Vpc, others: Iterable[Subnet]) -> Mistake | None:
@@ -72,7 +82,7 @@ def _ready(
     before: Iterable[Condition], generation: int, status: Truth, reason: str, message: str, now: float
 ) -> tuple[Condition, ...]:
     old = next((each for each in before if each.type == READY), None)
-    since = old.last_transition_time if old and old.status == status else _stamp(now)
+    since = old.last_transition_time if old and old.status == status else stamp(now)
     return (
         Condition(
             type=READY,
@@ -85,5 +95,6 @@ def _ready(
     )
 
 
-def _stamp(now: float) -> str:
+def stamp(now: float) -> str:
+    """A time as conditions have it."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))

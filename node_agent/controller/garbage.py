@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from node_agent.controller.liveness import Host
 from node_agent.model.objects import NetworkEndpoint, NetworkService, Object, Subnet, Vpc
-from node_agent.model.users import ENDPOINT_FINALIZER, SUBNET_FINALIZER, VPC_FINALIZER
+from node_agent.model.users import ENDPOINT_FINALIZER, SUBNET_FINALIZER, VPC_FINALIZER, ends_with_vpc
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def unused(
     deleting = [subnet for subnet in subnets if subnet.meta.deleting and SUBNET_FINALIZER in subnet.meta.finalizers]
     if not deleting and not deleting_vpcs:
         return []
-    endpoints = list(endpoints)
+    endpoints, services = list(endpoints), [one for one in services if not ends_with_vpc(one)]
     of_vpc = Counter(user.spec.vpc for group in (subnets, endpoints, services) for user in group)
     of_subnet = Counter(endpoint.spec.subnet for endpoint in endpoints)
     return [Lift(subnet, SUBNET_FINALIZER, "unused") for subnet in deleting if not of_subnet[subnet.name]] + [

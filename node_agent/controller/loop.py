@@ -26,6 +26,7 @@ from node_agent.model.objects import (
     Watermark,
     WatermarkStatus,
 )
+from node_agent.model.users import ends_with_vpc
 from node_agent.store.base import Event, Store, Watch
 
 TICK = 1.0
@@ -115,7 +116,10 @@ class Controller:
             before = known.pop(event.object.name, None)
             if event.type == "put":
                 known[event.object.name] = event.object
-            news |= event.type == "gone" or not _only_a_heartbeat(before, event.object)
+            # What the keepers make of a cluster's Services is nothing to the plan.
+            news |= not ends_with_vpc(event.object) and (
+                event.type == "gone" or not _only_a_heartbeat(before, event.object)
+            )
         return news
 
     def _write(self, made: Plan) -> None:

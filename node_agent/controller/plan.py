@@ -8,11 +8,11 @@ is believed at once.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from node_agent.controller import conditions
+from node_agent.controller import conditions, usage
 from node_agent.controller.garbage import Lift, orphans, unused
 from node_agent.controller.liveness import Host, Pulse, feel, frozen, view
 from node_agent.controller.placement import bouncers, place
@@ -100,6 +100,8 @@ def plan(state: State, memory: Memory, now: float, config: ControllerConfig) -> 
     for subnet in state.subnets.values():
         subnets_of[subnet.spec.vpc].append(subnet)
 
+    users = usage.users(state.subnets.values(), state.endpoints.values(), state.services.values())
+
     changes = []
     for vpc in state.vpcs.values():
         if vpc.meta.deleting and not vpc.status.members:
@@ -109,8 +111,9 @@ def plan(state: State, memory: Memory, now: float, config: ControllerConfig) -> 
         status = VpcStatus(
             vni=vnis.get(vpc.name, vpc.status.vni), members=members, observed_generation=vpc.meta.generation
         )
-        status = replace(status, conditions=conditions.of_vpc(vpc, status, now))
-        subnets = bounced(vpc, subnets_of[vpc.name], members, hosts, now, frozen=is_frozen)
+        in_use = usage.in_use(vpc, users, conditions.stamp(now))
+        status = replace(status, conditions=conditions.of_vpc(vpc, status, now) + in_use)
+        subnets = bounced(vpc, subnets_of[vpc.name], members, hosts, now, users, frozen=is_frozen)
         if status != vpc.status or subnets:
             changes.append(Change(vpc=vpc, status=status, subnets=subnets))
 
@@ -197,19 +200,22 @@ def bounced(
     members: Collection[SetMember],
     hosts: Mapping[str, Host],
     now: float,
+    users: Mapping[usage.Key, Sequence[usage.User]] | None = None,
     *,
     frozen: bool = False,
 ) -> tuple[tuple[Subnet, SubnetStatus], ...]:
-    """New status of those subnets of the VPC that need one once it has these members. Called by `rebalance` too."""
+    """New status of those subnets of the VPC that need one once it has these members. `users`: None leaves what is
+    said of them. Called by `rebalance` too."""
     changes = []
     for subnet in subnets:
         wrong = conditions.mistake(subnet, vpc, subnets)
         chosen = () if wrong else bouncers(subnet.name, vpc, members, subnet.status.bouncers, hosts, frozen=frozen)
+        in_use = usage.said(subnet) if users is None else usage.in_use(subnet, users, conditions.stamp(now))
         status = replace(
             subnet.status,
             bouncers=chosen,
             observed_generation=subnet.meta.generation,
-            conditions=conditions.of_subnet(subnet, chosen, wrong, now),
+            conditions=conditions.of_subnet(subnet, chosen, wrong, now) + in_use,
         )
         if status != subnet.status and not subnet.meta.deleting:
             changes.append((subnet, status))

@@ -47,12 +47,28 @@ class Flow:
         return f"{_NAMES.get(self.proto, f'protocol {self.proto}')} {' to '.join(ends)}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """Does this flow go straight to the host with underlay address `peer`? `backend`: to which address it is to be
+    translated on the way, of a client's flow to a service; "": to none."""
+
+    flow: Flow
+    peer: str
+    backend: str = ""
+
+
 class HostFlows:
     """The flows of one host, looked up in its maps. `host`: its name, for the reasons."""
 
     def __init__(self, host: str, maps: Maps) -> None:
         self._host, self._maps = host, maps
         self._slots = {VpcKey.unpack(key).vni: VpcRow.unpack(row).slot for key, row in maps.read("vpcs").items()}
+
+    def answer(self, question: Question) -> str | None:
+        """None for yes; else why not."""
+        if question.backend:
+            return self.translated(question.flow, question.backend, question.peer)
+        return self.direct(question.flow, question.peer)
 
     def direct(self, flow: Flow, peer: str) -> str | None:
         """None when a verdict's entry sends the flow straight to underlay address `peer`; else why not."""
@@ -113,17 +129,10 @@ class StackFlows:
             self._maps.popitem()[1].close()
         self._hosts.clear()
 
-    def direct(self, host: str, flow: Flow, peer: str) -> str | None:
-        """As `HostFlows.direct`. What reading maps may raise is a reason."""
+    def answer(self, host: str, question: Question) -> str | None:
+        """As `HostFlows.answer`. What reading maps may raise is a reason."""
         try:
-            return self._of(host).direct(flow, peer)
-        except MizarError as error:
-            return f"host {host}: {error}"
-
-    def translated(self, host: str, flow: Flow, backend: str, peer: str) -> str | None:
-        """As `HostFlows.translated`. What reading maps may raise is a reason."""
-        try:
-            return self._of(host).translated(flow, backend, peer)
+            return self._of(host).answer(question)
         except MizarError as error:
             return f"host {host}: {error}"
 

@@ -32,6 +32,10 @@ class AskedState(IntEnum):
     DENIED = 3
 
 
+class BackendFlag(IntEnum):
+    EGRESS = 1
+
+
 class ConfigFlag(IntEnum):
     XDP_REDIRECT = 1
 
@@ -59,7 +63,9 @@ class Counter(IntEnum):
     BOUNCERS_SKIPPED = 19
     BOUNCERS_PROBED = 20
     BOUNCERS_BACK = 21
-    COUNT = 22
+    EGRESS_SENT = 22
+    EGRESS_RECEIVED = 23
+    COUNT = 24
 
 
 class DropReason(IntEnum):
@@ -96,7 +102,14 @@ class DropReason(IntEnum):
     OUTER_HEADER = 30
     CONGESTION_MARK = 31
     NO_CONFIG = 32
-    COUNT = 33
+    EGRESS_FORBIDDEN = 33
+    EGRESS_FRAGMENT = 34
+    COUNT = 35
+
+
+class EgressFlag(IntEnum):
+    ANSWERED = 1
+    CLOSING = 2
 
 
 class FlowFlag(IntEnum):
@@ -118,12 +131,17 @@ class Limit(IntEnum):
     UNDERLAY_PREFIXES = 8
     MAGLEV_SIZE = 251
     TAG_MASK = 65279
+    EGRESS_PORT_BASE = 61440
+    EGRESS_PORTS = 4096
+    EGRESS_VPC_PORTS = 1024
+    EGRESS_ENDPOINT_PORTS = 256
 
 
 class NatKind(IntEnum):
     FORWARD = 1
     REVERSE = 2
     HAIRPIN = 4
+    EGRESS = 8
 
 
 class Scope(IntEnum):
@@ -238,7 +256,9 @@ class BackendKey(Record):
 class BackendRow(Record):
     SIZE: ClassVar[int] = 4
     FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("flags", 0, "=I"),
     )
+    flags: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,7 +309,7 @@ class BudgetKey(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Record):
-    SIZE: ClassVar[int] = 168
+    SIZE: ClassVar[int] = 176
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("self", 0, ">I"),
         Field("uplink", 4, "=I"),
@@ -317,7 +337,9 @@ class Config(Record):
         Field("busy_burst", 92, "=I"),
         Field("link", 96, ">I"),
         Field("link_mask", 100, ">I"),
-        Field("underlay", 104, "", 8, Prefix),
+        Field("outlet", 104, "=I"),
+        Field("outlet_address", 108, ">I"),
+        Field("underlay", 112, "", 8, Prefix),
     )
     self: int = 0
     uplink: int = 0
@@ -345,6 +367,8 @@ class Config(Record):
     busy_burst: int = 0
     link: int = 0
     link_mask: int = 0
+    outlet: int = 0
+    outlet_address: int = 0
     underlay: tuple[Prefix, ...] = (Prefix(),) * 8
 
 
@@ -357,6 +381,46 @@ class DropKey(Record):
     )
     vni: int = 0
     reason: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EgressKey(Record):
+    SIZE: ClassVar[int] = 16
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("peer", 0, ">I"),
+        Field("own", 4, ">I"),
+        Field("peer_port", 8, ">H"),
+        Field("own_port", 10, ">H"),
+        Field("proto", 12, "=B"),
+    )
+    peer: int = 0
+    own: int = 0
+    peer_port: int = 0
+    own_port: int = 0
+    proto: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EgressRow(Record):
+    SIZE: ClassVar[int] = 24
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("vni", 0, "=I"),
+        Field("endpoint", 4, ">I"),
+        Field("vip", 8, ">I"),
+        Field("port", 12, ">H"),
+        Field("vip_port", 14, ">H"),
+        Field("seen", 16, "=I"),
+        Field("tag", 20, ">H"),
+        Field("flags", 22, "=B"),
+    )
+    vni: int = 0
+    endpoint: int = 0
+    vip: int = 0
+    port: int = 0
+    vip_port: int = 0
+    seen: int = 0
+    tag: int = 0
+    flags: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -437,6 +501,28 @@ class FragmentRow(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ListedKey(Record):
+    SIZE: ClassVar[int] = 8
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("addr", 0, ">I"),
+        Field("port", 4, ">H"),
+        Field("proto", 6, "=B"),
+    )
+    addr: int = 0
+    port: int = 0
+    proto: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedRow(Record):
+    SIZE: ClassVar[int] = 4
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("local", 0, "=I"),
+    )
+    local: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class LocalRow(Record):
     SIZE: ClassVar[int] = 28
     FIELDS: ClassVar[tuple[Field, ...]] = (
@@ -480,9 +566,11 @@ class MaglevRow(Record):
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("addr", 0, ">I"),
         Field("port", 4, ">H"),
+        Field("flags", 6, "=H"),
     )
     addr: int = 0
     port: int = 0
+    flags: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -642,12 +730,14 @@ MAPS: dict[str, MapSpec] = {
     "backends": MapSpec("backends", 1, 20, 4, 262144, 1, BackendKey, BackendRow),
     "bouncers": MapSpec("bouncers", 9, 4, 16, 4096, 0, BouncerKey, BouncerState),
     "budgets": MapSpec("budgets", 9, 8, 8, 16384, 0, BudgetKey, Budget),
-    "config": MapSpec("config", 2, 4, 168, 1, 0, None, Config),
-    "counters": MapSpec("counters", 6, 4, 8, 22, 0, None, None),
+    "config": MapSpec("config", 2, 4, 176, 1, 0, None, Config),
+    "counters": MapSpec("counters", 6, 4, 8, 24, 0, None, None),
     "drops": MapSpec("drops", 5, 8, 8, 8192, 1, DropKey, None),
+    "egress": MapSpec("egress", 1, 16, 24, 32768, 1, EgressKey, EgressRow),
     "endpoints": MapSpec("endpoints", 1, 20, 16, 1048576, 1, EndpointKey, EndpointRow),
     "flows": MapSpec("flows", 12, 4, 4, 1024, 0, None, None),
     "fragments": MapSpec("fragments", 9, 40, 8, 1024, 0, FragmentKey, FragmentRow),
+    "listed": MapSpec("listed", 1, 8, 4, 256, 1, ListedKey, ListedRow),
     "locals": MapSpec("locals", 1, 20, 28, 16384, 1, EndpointKey, LocalRow),
     "maglev": MapSpec("maglev", 1, 16, 8, 1048576, 1, MaglevKey, MaglevRow),
     "nats": MapSpec("nats", 12, 4, 4, 1024, 0, None, None),
@@ -660,4 +750,4 @@ MAPS: dict[str, MapSpec] = {
 }
 
 # Of all the above: maps filled under another layout must not be read under this one.
-DIGEST = "813f5fe64c6f"
+DIGEST = "bb5aa20c7ca5"

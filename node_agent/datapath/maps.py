@@ -180,20 +180,25 @@ class HostMaps:
         return set(new)
 
     def _read_inner(self, name: str, slot: int, value_size: int) -> dict[bytes, bytes]:
-        with _Inner(self._inner_ids(name).get(slot)) as fd:
+        with _Inner(self._inner_id(name, slot)) as fd:
             return {} if fd is None else dict(_entries(fd, FlowKey.SIZE, value_size))
 
     def _find_inner(self, name: str, slot: int, key: bytes, value_size: int) -> bytes | None:
         _sized(name, [key], FlowKey.SIZE)
-        with _Inner(self._inner_ids(name).get(slot)) as fd:
+        with _Inner(self._inner_id(name, slot)) as fd:
             return None if fd is None else elements.lookup(fd, key, value_size)
 
     def _delete_inner(self, name: str, slot: int, keys: Iterable[bytes]) -> None:
         wanted = list(keys)
         _sized(name, wanted, FlowKey.SIZE)
-        with _Inner(self._inner_ids(name).get(slot)) as fd:
+        with _Inner(self._inner_id(name, slot)) as fd:
             if fd is not None:
                 _delete(fd, wanted)
+
+    def _inner_id(self, name: str, slot: int) -> int | None:
+        fd, _ = self._open(name)
+        found = elements.lookup(fd, _U32.pack(slot), _U32.size)
+        return _U32.unpack(found)[0] if found else None
 
     def _inner_ids(self, name: str) -> dict[int, int]:
         return {_U32.unpack(slot)[0]: _U32.unpack(id_)[0] for slot, id_ in self.read(name).items()}

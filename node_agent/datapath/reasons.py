@@ -40,6 +40,8 @@ REASONS: Mapping[DropReason, str] = {
     DropReason.OUTER_HEADER: "an outer header that no host of ours writes",
     DropReason.CONGESTION_MARK: "marked as congested outside, and its sender does not understand that (RFC 6040)",
     DropReason.NO_CONFIG: "the agent has not told the programs who this host is",
+    DropReason.EGRESS_FORBIDDEN: "to an address outside of every VPC that is not listed, or with IP options",
+    DropReason.EGRESS_FRAGMENT: "a fragment from or to an address outside of every VPC",
 }
 
 

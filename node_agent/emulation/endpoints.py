@@ -9,7 +9,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from node_agent.emulation import processes, workload
+from node_agent.emulation import processes
+from node_agent.health import workload
 from node_agent.kernel import links, netns
 from node_agent.model.places import StackPlaces
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from node_agent.health.answers import Answer
-from node_agent.health.pairs import Pair, Service
+from node_agent.health.pairs import Common, Pair, Service
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """One probe of one pair. `protocol`: "icmp", "tcp", "udp" or "direct"; of a service "tcp 80" and the like.
+    """One probe of one pair. `protocol`: what was sent, or "direct"; of a service "tcp 80" and the like.
     `reason`: "" when all is well.
 
     `lost`: packets that had to be repeated before the answer came; not a failure by itself.
@@ -29,7 +29,7 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class PairHealth:
-    """One pair with all its probes. `reasons`: one line per failed protocol. `target_host`: "" of a service."""
+    """One pair with all its probes. `reasons`: one line per failed protocol. `target_host`: "" if on none."""
 
     source: str
     target: str
@@ -122,8 +122,11 @@ def _own(pair: Pair, answer: Answer) -> str:
         return answer.reason
     if answer.identity is None:
         return ""  # an echo does not say who sent it
-    vpc, name = answer.identity.get("vpc", ""), answer.identity.get("name", "")
     target = pair.target
+    if isinstance(target, Common):
+        found = answer.identity.get("address", "")
+        return "" if found == target.answer else f"answered {found} instead of {target.answer}"
+    vpc, name = answer.identity.get("vpc", ""), answer.identity.get("name", "")
     names = target.backends if isinstance(target, Service) else (target.name,)
     if vpc == target.vpc and name in names:
         return ""

@@ -14,19 +14,20 @@ from typing import Literal
 
 from node_agent.health.answers import WORKLOAD_PORT, Wire
 
-Relation = Literal["same subnet", "other subnet", "same host", "other vpc", "equal address", "service"]
+Relation = Literal["same subnet", "other subnet", "same host", "other vpc", "equal address", "service", "common"]
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Endpoint:
-    """`netns`: path of its namespace, "" for one that cannot be sent from (a pod of a cluster)."""
+    """`place`: where to send from, in the words of those who ask: for `probes.run` the path of its namespace. "": it
+    cannot be sent from."""
 
     vpc: str
     subnet: str
     name: str
     address: str
     host: str
-    netns: str = ""
+    place: str = ""
 
     def __str__(self) -> str:
         return f"{self.vpc}/{self.name} ({self.address})"
@@ -51,20 +52,49 @@ class Service:
         return f"service {self.vpc}/{self.name} ({self.address})"
 
 
+@dataclass(frozen=True, kw_only=True, order=True)
+class Common:
+    """Outside of every VPC and reached from each: the name server, the API server. Its address is what a pod was told,
+    so only the pod knows it. `vpc`: whose endpoints are meant, "" all. `question`, `answer`: a name, and the address
+    that a name server must have for it."""
+
+    name: str
+    protocol: Wire
+    vpc: str = ""
+    question: str = ""
+    answer: str = ""
+
+    @property
+    def host(self) -> str:
+        """It lives on none that we know."""
+        return ""
+
+    @property
+    def address(self) -> str:
+        return ""
+
+    def __str__(self) -> str:
+        return f"{self.name} for {self.question}" if self.question else self.name
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pair:
     """`relation` "other vpc": no answer is the right one. "equal address": another VPC has an endpoint of the target's
     address, which must not be the one that answers. "service": one of the target's backends answers."""
 
     source: Endpoint
-    target: Endpoint | Service
+    target: Endpoint | Service | Common
     relation: Relation
 
     def ports(self) -> tuple[tuple[Wire, int], ...]:
-        """Where the target's workloads answer requests."""
-        return (
-            self.target.ports if isinstance(self.target, Service) else (("tcp", WORKLOAD_PORT), ("udp", WORKLOAD_PORT))
-        )
+        """Where the target answers requests; 0: where those know who know its address."""
+        match self.target:
+            case Service(ports=ports):
+                return ports
+            case Common(protocol=protocol):
+                return ((protocol, 0),)
+            case Endpoint():
+                return (("tcp", WORKLOAD_PORT), ("udp", WORKLOAD_PORT))
 
     def __str__(self) -> str:
         where = f"{self.source.host} -> {self.target.host}" if self.target.host else self.source.host
@@ -92,10 +122,25 @@ def of_services(endpoints: Iterable[Endpoint], services: Iterable[Service], limi
             continue
         groups: dict[tuple[str, bool], list[Endpoint]] = {}
         for one in everyone:
-            if one.vpc == service.vpc and one.netns:
+            if one.vpc == service.vpc and one.place:
                 groups.setdefault((one.host, one.name in service.backends), []).append(one)
         sources = [group[turn % len(group)] for _, group in sorted(groups.items())]
         pairs += [Pair(source=source, target=service, relation="service") for source in sources]
+    return _sample(pairs, limit)
+
+
+def of_common(endpoints: Iterable[Endpoint], common: Iterable[Common], limit: int = 200) -> tuple[Pair, ...]:
+    """Each of them from every host of every VPC that it is for."""
+    everyone, pairs = sorted(endpoints), list[Pair]()
+    for turn, target in enumerate(sorted(common)):
+        groups: dict[tuple[str, str], list[Endpoint]] = {}
+        for one in everyone:
+            if one.place and target.vpc in ("", one.vpc):
+                groups.setdefault((one.vpc, one.host), []).append(one)
+        pairs += [
+            Pair(source=group[turn % len(group)], target=target, relation="common")
+            for _, group in sorted(groups.items())
+        ]
     return _sample(pairs, limit)
 
 
@@ -107,7 +152,7 @@ def equal_addresses(endpoints: Iterable[Endpoint], limit: int = 200) -> tuple[Pa
     for source_vpc, target_vpc in itertools.permutations(sorted({e.vpc for e in everyone}), 2):
         there = {e.address: e.host for e in everyone if e.vpc == target_vpc}
         own = [e for e in everyone if e.vpc == source_vpc]
-        sources = {e.host: e for e in reversed(own) if e.netns}
+        sources = {e.host: e for e in reversed(own) if e.place}
         for turn, source in enumerate(sorted(sources.values())):
             targets = [e for e in own if e.address in there and e != source]
             near = [e for e in targets if there[e.address] == source.host] or targets
@@ -129,7 +174,7 @@ def isolation(endpoints: Iterable[Endpoint], services: Iterable[Service] = (), l
         own = {e.address for e in everyone if e.vpc == source_vpc} | {s.address for s in vips if s.vpc == source_vpc}
         foreign = [s for s in vips if s.vpc == target_vpc and s.address not in own and s.ports]
         targets = [e for e in everyone if e.vpc == target_vpc and e.address not in own]
-        sources = [e for e in everyone if e.vpc == source_vpc and e.netns]
+        sources = [e for e in everyone if e.vpc == source_vpc and e.place]
         hosts = {e.host: e for e in reversed(sources)}
         for turn, source in enumerate(sorted(hosts.values())):
             if targets:
@@ -151,7 +196,7 @@ def _of_vpc(members: Sequence[Endpoint]) -> list[Pair]:
     chosen: list[Pair] = []
     for source_host, target_host in itertools.product(sorted(by_host), repeat=2):
         # A few of each host are enough to choose from, and keep the work small on hosts of thousands.
-        sources = [e for e in _least(used, by_host[source_host]) if e.netns]
+        sources = [e for e in _least(used, by_host[source_host]) if e.place]
         targets = _least(used, by_host[target_host])
         seen: set[bool] = set()
         for source, target in itertools.product(sources, targets):

@@ -17,7 +17,7 @@ from node_agent.kernel.links import Links
 from node_agent.model.errors import Permanent
 
 SIOCETHTOOL = 0x8946
-GSTRINGS, GSSET_INFO, GFEATURES, SFEATURES = 0x1B, 0x37, 0x3A, 0x3B
+GSTRINGS, GSSET_INFO, GFEATURES, SFEATURES, SGRO = 0x1B, 0x37, 0x3A, 0x3B, 0x2C
 SS_FEATURES = 4
 NAME = 32
 
@@ -66,6 +66,12 @@ def ensure(net: Links, name: str, wanted: Mapping[str, bool]) -> None:
             f"set features of {name}: "
             + ", ".join(f"{feature} stays {'off' if wanted[feature] else 'on'}" for feature in wrong)
         )
+
+
+def want_gro(net: Links, name: str) -> None:
+    """Ask for rx-gro by the one call that is for it alone: for a new interface, where `ensure` takes ten calls that
+    wait for the lock of all network devices. Raises Permanent."""
+    _ioctl(net.control, name, array.array("B", struct.pack("=II", SGRO, 1)), "set rx-gro of")
 
 
 def _differing(present: Mapping[str, bool], wanted: Mapping[str, bool]) -> list[str]:

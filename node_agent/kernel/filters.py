@@ -12,8 +12,8 @@ import struct
 from dataclasses import dataclass
 from typing import Literal
 
-from node_agent.kernel.links import Links
-from node_agent.kernel.netlink import CREATE, EXCL, NESTED, REPLACE, attribute, attributes
+from node_agent.kernel.links import Link, Links
+from node_agent.kernel.netlink import CREATE, EXCL, NESTED, REPLACE, Message, attribute, attributes
 from node_agent.model.errors import Permanent, Temporary
 
 Direction = Literal["ingress", "egress"]
@@ -46,17 +46,9 @@ def attach(net: Links, interface: str, direction: Direction, program: int, name:
     """
     index = net.need(interface).index
     _ensure_clsact(net, interface, index)
-    options = (
-        attribute(_BPF_FD, struct.pack("=I", program))
-        + attribute(_BPF_NAME, name.encode() + b"\0")
-        + attribute(_BPF_FLAGS, struct.pack("=I", _DIRECT_ACTION))
-    )
-    body = (
-        _message(index, HANDLE, _PARENT[direction]) + attribute(_KIND, b"bpf\0") + attribute(_OPTIONS | NESTED, options)
-    )
     what = f"attach {name} to {direction} of {interface}"
     try:
-        net.raw.change(_NEWTFILTER, CREATE | REPLACE, body)
+        net.raw.changes([_filter_message(index, direction, program, name)])
     except OSError as error:
         raise _refused(what, error) from error
     found = _shown(net, index, interface, direction)
@@ -65,10 +57,21 @@ def attach(net: Links, interface: str, direction: Direction, program: int, name:
     return found
 
 
+def first_messages(index: int, direction: Direction, program: int, name: str) -> list[Message]:
+    """What attaches the program to a new interface, which has no clsact yet. Pure; `kernel.pairs` sends it."""
+    # One that is there after all is taken for ours: whoever looks after all interfaces may have been quicker.
+    return [(_NEWQDISC, CREATE, _clsact(index)), _filter_message(index, direction, program, name)]
+
+
 def attached(net: Links, interface: str, direction: Direction) -> Filter | None:
     """What is attached under our handle, read from the kernel. None: nothing, or no such interface."""
     link = net.get(interface)
-    return _shown(net, link.index, interface, direction) if link else None
+    return shown(net, link, direction) if link else None
+
+
+def shown(net: Links, link: Link, direction: Direction) -> Filter | None:
+    """As `attached`, of an interface that was just read."""
+    return _shown(net, link.index, link.name, direction)
 
 
 def detach(net: Links, interface: str, direction: Direction) -> None:
@@ -98,12 +101,26 @@ def _shown(net: Links, index: int, interface: str, direction: Direction) -> Filt
 
 
 def _ensure_clsact(net: Links, interface: str, index: int) -> None:
-    body = _message(index, _CLSACT_HANDLE, _CLSACT_PARENT, info=0) + attribute(_KIND, b"clsact\0")
     try:
-        net.raw.change(_NEWQDISC, CREATE | EXCL, body)
+        net.raw.change(_NEWQDISC, CREATE | EXCL, _clsact(index))
     except OSError as error:
         if error.errno != errno.EEXIST:
             raise _refused(f"add clsact to {interface}", error) from error
+
+
+def _clsact(index: int) -> bytes:
+    return _message(index, _CLSACT_HANDLE, _CLSACT_PARENT, info=0) + attribute(_KIND, b"clsact\0")
+
+
+def _filter_message(index: int, direction: Direction, program: int, name: str) -> Message:
+    """Puts the program under our handle, in the place of what is there."""
+    options = (
+        attribute(_BPF_FD, struct.pack("=I", program))
+        + attribute(_BPF_NAME, name.encode() + b"\0")
+        + attribute(_BPF_FLAGS, struct.pack("=I", _DIRECT_ACTION))
+    )
+    body = _message(index, HANDLE, _PARENT[direction]) + attribute(_KIND, b"bpf\0")
+    return _NEWTFILTER, CREATE | REPLACE, body + attribute(_OPTIONS | NESTED, options)
 
 
 def _message(index: int, handle: int, parent: int, info: int | None = None) -> bytes:

@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import socket
-from collections.abc import Iterator
+import struct
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +24,23 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from node_agent.kernel import netns
-from node_agent.kernel.netlink import Netlink
+from node_agent.kernel.netlink import Netlink, attribute, attributes
 from node_agent.model.errors import Permanent, Temporary
 
 IFF_UP, IFF_LOWER_UP = 1, 1 << 16
 SCOPE_LINK = 253
 RTNH_ONLINK = 4
+NUD_PERMANENT = 0x80
 POD_GATEWAY = "169.254.1.1"
 _PASSING = {errno.EBUSY, errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.EINTR}
+_GETLINK, _DELLINK, _GETADDR = 18, 17, 22
+_NO_SUCH_LINK = {errno.ENODEV, errno.EINVAL, errno.ERANGE}  # the last two: no link can be named like that
+_IFINFO, _IFADDR = struct.Struct("=BxHiII"), struct.Struct("=BBBBI")
+_ADDRESS, _NAME, _MTU, _PEER, _MASTER, _INFO, _EXTENSIONS, _PEER_NSID = 1, 3, 4, 5, 10, 18, 29, 37
+_INFO_KIND = 1
+_LOCAL_ADDRESS = 2
+_SIOCGIFMTU = 0x8921
+_NO_COUNTERS = struct.pack("=I", 8)  # RTEXT_FILTER_SKIP_STATS: they are most of a message, and nobody reads them
 
 
 @dataclass(frozen=True)
@@ -54,20 +66,34 @@ def opened(path: Path | None = None) -> Iterator[Links]:
     """A session inside the namespace at `path` (None: the calling thread's). To be used by this thread only."""
     # Sockets keep the namespace they were opened in, so the thread need not stay there.
     with contextlib.ExitStack() as stack:
+        home = stack.enter_context(netns.opened(path or netns.OWN))
         with netns.enter(path):
-            route = IPRoute()
-            stack.callback(route.close)
             control = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             raw = stack.enter_context(Netlink())
-        yield Links(path, route, control, raw)
+
+        def routes() -> Any:
+            """pyroute2 takes milliseconds to begin: only for those who need it."""
+            with netns.enter(Path(f"/proc/self/fd/{home}")):
+                made = IPRoute()
+            stack.callback(made.close)
+            return made
+
+        yield Links(path, routes, control, raw)
 
 
 class Links:
     """The verbs. They raise Temporary (the kernel is busy) or Permanent, as "verb object: cause"."""
 
-    def __init__(self, path: Path | None, route: Any, control: socket.socket, raw: Netlink) -> None:
+    def __init__(self, path: Path | None, routes: Callable[[], Any], control: socket.socket, raw: Netlink) -> None:
         self.path, self.control, self.raw = path, control, raw
-        self._route = route
+        self._routes = routes
+        self._begun: Any = None
+
+    @property
+    def _route(self) -> Any:
+        if self._begun is None:
+            self._begun = self._routes()
+        return self._begun
 
     # --- interfaces ---
 
@@ -75,22 +101,32 @@ class Links:
         """The interface as it is, or None."""
         with _saying(f"read link {name}"):
             try:
-                found = list(self._route.link("get", ifname=name))
-            except NetlinkError as error:
-                if error.code in (errno.ENODEV, errno.EINVAL):
+                return _link(self.raw.get(_GETLINK, _named(name)))
+            except OSError as error:
+                if error.errno in _NO_SUCH_LINK:
                     return None
                 raise
-        return _link(found[0]) if found else None
 
     def all(self) -> tuple[Link, ...]:
         """Every interface, by ifindex."""
+        asked = _IFINFO.pack(0, 0, 0, 0, 0) + attribute(_EXTENSIONS, _NO_COUNTERS)
         with _saying("list links"):
-            return tuple(sorted((_link(m) for m in self._route.link("dump")), key=lambda link: link.index))
+            found = self.raw.dump(_GETLINK, asked)
+        return tuple(sorted(map(_link, found), key=lambda link: link.index))
 
     def index(self, name: str) -> int | None:
         """The interface's ifindex, or None."""
         link = self.get(name)
         return link.index if link else None
+
+    def mtu(self, name: str) -> int:
+        """Bytes; without the lock of all network devices, which reading the whole link takes. Raises Permanent when
+        there is no such interface."""
+        try:
+            found = fcntl.ioctl(self.control, _SIOCGIFMTU, struct.pack("16si20x", name.encode(), 0))
+        except OSError as error:
+            raise refused(f"read MTU of {name}{self._where()}", error) from error
+        return int(struct.unpack_from("=i", found, 16)[0])
 
     def need(self, name: str) -> Link:
         """As `get`; raises Permanent when there is none."""
@@ -172,14 +208,11 @@ class Links:
 
     def delete(self, name: str) -> None:
         """Remove the interface; absent is success."""
-        link = self.get(name)
-        if link is None:
-            return
         with _saying(f"delete link {name}"):
             try:
-                self._route.link("del", index=link.index)
-            except NetlinkError as error:
-                if error.code != errno.ENODEV:
+                self.raw.change(_DELLINK, 0, _named(name))
+            except OSError as error:
+                if error.errno not in _NO_SUCH_LINK:
                     raise
 
     # --- addresses and routes ---
@@ -188,8 +221,18 @@ class Links:
         """IPv4 addresses of the interface as "address/length", sorted."""
         link = self.need(name)
         with _saying(f"read addresses of {name}"):
-            found = self._route.get_addr(family=socket.AF_INET, index=link.index)
-            return tuple(sorted(f"{m.get_attr('IFA_LOCAL')}/{m['prefixlen']}" for m in found))
+            bodies = self.raw.dump(_GETADDR, _IFADDR.pack(socket.AF_INET, 0, 0, 0, 0))
+        found = []
+        for body in bodies:
+            _, length, _, _, index = _IFADDR.unpack_from(body)
+            if index == link.index:
+                found.append(f"{socket.inet_ntoa(attributes(body[_IFADDR.size :])[_LOCAL_ADDRESS])}/{length}")
+        return tuple(sorted(found))
+
+    def own_addresses(self) -> frozenset[str]:
+        """Every IPv4 address of this namespace, without its prefix length."""
+        with _saying("list addresses"):
+            return frozenset(str(m.get_attr("IFA_LOCAL")) for m in self._route.get_addr(family=socket.AF_INET))
 
     def ensure_address(self, name: str, address: str) -> None:
         """The interface has exactly this IPv4 address ("10.0.0.1/24"), and no other."""
@@ -228,6 +271,40 @@ class Links:
         with _saying(f"add route to {destination} via {gateway} on {name}"):
             self._route.route("replace", dst=destination, gateway=gateway, oif=index)
 
+    def ensure_link_route(self, destination: str, name: str, source: str) -> None:
+        """The prefix is on the interface's own link, and our address towards it is `source`."""
+        index = self.need(name).index
+        with _saying(f"add route to {destination} on {name}"):
+            self._route.route("replace", dst=destination, oif=index, scope=SCOPE_LINK, prefsrc=source)
+
+    def way_to(self, address: str) -> tuple[int, str] | None:
+        """(ifindex, own address) by which packets for the address would leave; None: there is no way."""
+        with _saying(f"find route to {address}"):
+            try:
+                found = list(self._route.route("get", dst=address))
+            except NetlinkError as error:
+                if error.code in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+                    return None
+                raise
+        return (found[0].get_attr("RTA_OIF"), found[0].get_attr("RTA_PREFSRC") or "") if found else None
+
+    def ensure_neighbour(self, address: str, mac: str, name: str) -> None:
+        """The address has this MAC address on the interface, for ever."""
+        index = self.need(name).index
+        with _saying(f"add neighbour {address} of {name}"):
+            self._route.neigh("replace", dst=address, lladdr=mac, ifindex=index, state="permanent")
+
+    def neighbours(self, name: str) -> dict[str, str]:
+        """IPv4 address -> MAC address, of the interface's neighbours that stay for ever."""
+        index = self.need(name).index
+        with _saying(f"list neighbours of {name}"):
+            found = self._route.neigh("dump", family=socket.AF_INET)
+            return {
+                str(m.get_attr("NDA_DST")): str(m.get_attr("NDA_LLADDR"))
+                for m in found
+                if m["ifindex"] == index and m["state"] & NUD_PERMANENT
+            }
+
     # --- inside ---
 
     def _ensure_kind(self, name: str, kind: str, **how: Any) -> Link:
@@ -260,21 +337,36 @@ class Links:
         return f" in {self.path}" if self.path else ""
 
 
-def _link(message: Any) -> Link:
-    info = message.get_attr("IFLA_LINKINFO")
-    nsid = message.get_attr("IFLA_LINK_NETNSID")
+def _named(name: str) -> bytes:
+    """A request about the interface of this name."""
+    asked = attribute(_NAME, name.encode() + b"\0") + attribute(_EXTENSIONS, _NO_COUNTERS)
+    return _IFINFO.pack(0, 0, 0, 0, 0) + asked
+
+
+def _link(body: bytes) -> Link:
+    _, _, index, flags, _ = _IFINFO.unpack_from(body)
+    found = attributes(body[_IFINFO.size :])
+    nsid = found.get(_PEER_NSID)
     return Link(
-        name=message.get_attr("IFLA_IFNAME"),
-        index=message["index"],
-        kind=(info.get_attr("IFLA_INFO_KIND") if info else "") or "",
-        mac=message.get_attr("IFLA_ADDRESS") or "",
-        mtu=message.get_attr("IFLA_MTU") or 0,
-        up=bool(message["flags"] & IFF_UP),
-        master=message.get_attr("IFLA_MASTER") or 0,
-        peer=message.get_attr("IFLA_LINK") or 0,
-        peer_nsid=nsid,
-        carrier=bool(message["flags"] & IFF_LOWER_UP),
+        name=_text(found[_NAME]),
+        index=index,
+        kind=_text(attributes(found.get(_INFO, b"")).get(_INFO_KIND, b"")),
+        mac=found.get(_ADDRESS, b"").hex(":"),
+        mtu=_number(found.get(_MTU)),
+        up=bool(flags & IFF_UP),
+        master=_number(found.get(_MASTER)),
+        peer=_number(found.get(_PEER)),
+        peer_nsid=None if nsid is None else int(struct.unpack("=i", nsid)[0]),
+        carrier=bool(flags & IFF_LOWER_UP),
     )
+
+
+def _text(raw: bytes) -> str:
+    return raw.rstrip(b"\0").decode()
+
+
+def _number(raw: bytes | None) -> int:
+    return int.from_bytes(raw, sys.byteorder) if raw else 0
 
 
 def _prefix(text: str) -> dict[str, Any]:
@@ -287,6 +379,13 @@ def _saying(what: str) -> Iterator[None]:
     """Turns the kernel's refusal into an error of ours that says what was tried."""
     try:
         yield
-    except NetlinkError as error:
-        message = f"{what}: {error.args[-1]}"
-        raise (Temporary(message) if error.code in _PASSING else Permanent(message)) from error
+    except (NetlinkError, OSError) as error:
+        raise refused(what, error) from error
+
+
+def refused(what: str, error: NetlinkError | OSError) -> Temporary | Permanent:
+    """The error of ours that says what was tried. Pure."""
+    code = error.code if isinstance(error, NetlinkError) else error.errno
+    passing = code in _PASSING or isinstance(error, TimeoutError)
+    message = f"{what}: {error.args[-1]}"
+    return Temporary(message) if passing else Permanent(message)

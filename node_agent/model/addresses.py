@@ -33,12 +33,17 @@ MIN_SET, MAX_SET = 2, 16
 FIRST_PORT, LAST_PORT = 1, 65535
 MAX_BACKENDS = 251
 """Of one service: each needs a slot in the service's table."""
+MAX_PORTS = 64
+"""Of one service."""
 
 NAME_LENGTH = 40
 NAME_RULE = f"a name is 1 to {NAME_LENGTH} of a-z, 0-9 and '-', begins with a letter and does not end with '-'"
 """Of what people name: names become parts of namespaces, files and Kubernetes names."""
 
 ADDRESS_RULE = "must be an IPv4 address, like 10.10.1.20: four numbers 0..255 with dots, no leading zeros"
+
+OUTLET_ADDRESS = "169.254.1.2"
+"""What the endpoints of a host have as their address, with a port for each flow, towards the host's own stack."""
 
 _QUAD = re.compile(r"(0|[1-9][0-9]{0,2})(\.(0|[1-9][0-9]{0,2})){3}")
 _LENGTH = re.compile(r"0|[1-9][0-9]?")

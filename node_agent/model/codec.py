@@ -109,6 +109,18 @@ def _hints(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
+@functools.cache
+def _fields(cls: Any) -> dict[str, tuple[Any, bool]]:
+    """Name -> (type, whether it must be given) of a record's fields."""
+    return {
+        f.name: (
+            _hints(cls)[f.name],
+            f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING,
+        )
+        for f in dataclasses.fields(cls)
+    }
+
+
 def _read(hint: Any, raw: object, at: str, mistakes: list[str]) -> Any:
     """`raw` as a value of type `hint`; what is wrong is added to `mistakes`, and the result is then of no use."""
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
@@ -136,14 +148,15 @@ def _read_record(cls: Any, raw: object, at: str, mistakes: list[str]) -> Any:
         mistakes.append(f"{at}: {raw!r} is no mapping")
         return None
     before = len(mistakes)
-    hints = _hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls)}
+    fields = _fields(cls)
     mistakes += [f"{at}.{key}: unknown key" for key in raw if key not in fields]
     values = {}
-    for name, field in fields.items():
+    for name, (hint, needed) in fields.items():
         if name in raw:
-            values[name] = _read(hints[name], raw[name], f"{at}.{name}", mistakes)
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            found = raw[name]
+            # Most fields are plain and right, and watches read thousands of objects.
+            values[name] = found if type(found) is hint else _read(hint, found, f"{at}.{name}", mistakes)
+        elif needed:
             mistakes.append(f"{at}.{name}: missing")
     return cls(**values) if len(mistakes) == before else None
 

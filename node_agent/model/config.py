@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from node_agent.model.errors import Invalid
+from node_agent.model.objects import Transport
 
 UplinkMode = Literal["generic", "native", "tc"]
 
@@ -30,11 +31,38 @@ class Timers:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CniConfig:
+    """What the agent does for container runtimes. Paths are absolute, as the agent sees them.
+
+    `conflist`: the configuration list that it writes, "" for none. `plugin`: the compiled plugin that it puts into the
+    folder `programs` before, "" when somebody else does. `socket`: the agent's, as the plugin sees it; "": the same.
+    `vpc`, `subnet`: where pods are put that nobody put elsewhere, "" for nowhere. `chained`: plugins that follow ours.
+    """
+
+    conflist: str = ""
+    plugin: str = ""
+    programs: str = ""
+    socket: str = ""
+    vpc: str = ""
+    subnet: str = ""
+    chained: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """An address of the underlay, with a port, that pods of every VPC may reach by way of a service (EGRESS)."""
+
+    address: str
+    port: int
+    protocol: Transport
+
+
+@dataclass(frozen=True, kw_only=True)
 class AgentConfig:
     """One host's agent. Paths are absolute. `address`: the host's underlay IPv4, on interface `uplink`.
 
-    `bpf_objects`: folder with transit.bpf.o and endpoint.bpf.o. `store`: "sqlite:<path>".
-    `flow_entries`: size of each VPC's flow table on this host.
+    `bpf_objects`: folder with transit.bpf.o and endpoint.bpf.o. `store`: as `store.open` has it.
+    `flow_entries`: size of each VPC's flow table on this host. `listed`: all that pods may reach in the underlay.
     """
 
     host: str
@@ -49,18 +77,28 @@ class AgentConfig:
     mode: UplinkMode = "generic"
     flow_entries: int = 16384
     timers: Timers = Timers()
+    cni: CniConfig = CniConfig()
+    listed: tuple[Listed, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ControllerConfig:
     """The controller of one stack. Seconds: a host is dead without a heartbeat for `dead_after`, and comes back into
-    choice after `hold_down`; a leaving member is removed after `leaving`."""
+    choice after `hold_down`; a leaving member is removed after `leaving`.
+
+    `cluster`: the hosts are nodes of the cluster that the store is in: hosts are made of its nodes, services of its
+    Services. Those go to `vpc` or `subnet` when nobody put them elsewhere, "" for nowhere. `listed`: as agents have it.
+    """
 
     stack_id: str
     store: str
     dead_after: float = 30.0
     hold_down: float = 300.0
     leaving: float = 60.0
+    cluster: bool = False
+    vpc: str = ""
+    subnet: str = ""
+    listed: tuple[Listed, ...] = ()
 
 
 def dump(config: AgentConfig | ControllerConfig) -> str:
@@ -73,12 +111,27 @@ def load_agent(text: str) -> AgentConfig:
     raw = _checked(text, AgentConfig)
     timers = raw.pop("timers", {})
     prefixes = tuple(raw.pop("underlay_prefixes"))
-    return AgentConfig(**raw, timers=Timers(**timers), underlay_prefixes=prefixes)
+    cni = raw.pop("cni", {})
+    chained = tuple(cni.pop("chained", ()))
+    listed = _listed(raw)
+    return AgentConfig(
+        **raw,
+        timers=Timers(**timers),
+        underlay_prefixes=prefixes,
+        cni=CniConfig(**cni, chained=chained),
+        listed=listed,
+    )
 
 
 def load_controller(text: str) -> ControllerConfig:
     """Raises Invalid with every unknown and every missing key."""
-    return ControllerConfig(**_checked(text, ControllerConfig))
+    raw = _checked(text, ControllerConfig)
+    listed = _listed(raw)
+    return ControllerConfig(**raw, listed=listed)
+
+
+def _listed(raw: dict[str, typing.Any]) -> tuple[Listed, ...]:
+    return tuple(Listed(**each) for each in raw.pop("listed", ()))
 
 
 def _checked(text: str, cls: type[AgentConfig] | type[ControllerConfig]) -> dict[str, typing.Any]:

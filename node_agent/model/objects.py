@@ -4,6 +4,7 @@ The same records live in SQLite (stack `local`) and, as `mizar.com/v1` resources
 
     spec                       the user, by way of the Pulumi program; for endpoints the ADD that claims the address
     Vpc.status, Subnet.status  the controller (VNI, VPC set, bouncers)
+    NetworkService             those with a `source` the controller, spec and status
     NetworkEndpoint.status     the agent that holds the endpoint, or takes it over; the agent that gave it away says
                                when it has let go (`previous_host`)
     NetworkHost.status         that host's agent
@@ -55,6 +56,10 @@ class Condition:
 
 READY = "Ready"
 """The condition that is "True" when the object is in force, as far as the controller can see."""
+
+
+IN_USE = "InUse"
+"""The condition of a VPC or subnet that has users, some of whom its message names; absent where there are none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +142,7 @@ class NetworkEndpointSpec:
     """(host, container_id, interface) is the claim: a repeated ADD finds its own endpoint by it.
 
     `workload` is the name a person gave it (the Pulumi resource, the pod); it carries no meaning for packets.
+    `network` is the CNI network that asked for it, "" for the Pulumi program: a GC removes its own network's only.
     """
 
     vpc: str
@@ -146,6 +152,7 @@ class NetworkEndpointSpec:
     container_id: str
     interface: str = "eth0"
     workload: str = ""
+    network: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,29 +217,47 @@ class ServicePort:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BackendPort:
+    """Where one port of the service arrives at one backend."""
+
+    protocol: Transport
+    port: int
+    target_port: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServiceBackend:
-    """An endpoint by its address. A ready one gets new connections; a serving or terminating one keeps what it has."""
+    """An endpoint by its address. A ready one gets new connections; a serving or terminating one keeps what it has.
+    `ports`: which of the service's it has, and where they arrive; () for all of them, at their target port.
+    `egress`: the address is a host's own, outside of every VPC (EGRESS)."""
 
     address: str
     state: BackendState = "ready"
+    egress: bool = False
+    ports: tuple[BackendPort, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkServiceSpec:
-    """A VIP of a VPC and what stands behind it. `vip`: inside the VPC's prefix and outside of every subnet, so that it
-    is no endpoint's address; one service has it. `affinity` "client": all connections of one client address go to one
-    backend."""
+    """A VIP of a VPC and what stands behind it. `vip`: no endpoint's address, inside of the VPC's prefix or not; one
+    service has it. `affinity` "client": all connections of one client address go to one backend.
+
+    `source`: the Service of Kubernetes that the controller makes this of, `namespace/name`: it is the controller's, and
+    ends with its VPC. "": it is a person's or the Pulumi program's, and the controller leaves it alone.
+    """
 
     vpc: str
     vip: str
     ports: tuple[ServicePort, ...] = ()
     backends: tuple[ServiceBackend, ...] = ()
     affinity: Affinity = "none"
+    source: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkServiceStatus:
     observed_generation: int = 0
+    conditions: tuple[Condition, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

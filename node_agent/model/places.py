@@ -5,6 +5,7 @@ Used by the emulation, the agent, the providers and the CLI, so that no two of t
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from dataclasses import dataclass
@@ -73,6 +74,11 @@ class StackPlaces:
         return self.root / "store.db"
 
     @property
+    def kubeconfig(self) -> Path:
+        """Of a stack with a cluster, which keeps its objects: the way in, for tools on this computer."""
+        return self.root / "kubeconfig"
+
+    @property
     def controller(self) -> Path:
         """Folder of the controller: controller.json, controller.log, controller.pid, supervisor.pid."""
         return self.root / "controller"
@@ -99,6 +105,7 @@ def stack_id(stack: str, root: Path) -> str:
     return f"{word}-{digest}"
 
 
+@functools.lru_cache(maxsize=4096)  # asked for by whoever compares all devices with all endpoints
 def veth_name(container_id: str, interface: str) -> str:
     """Name of the host side of an endpoint's veth: fixed by the claim, so that a repeated ADD finds it."""
     return "mz" + hashlib.sha256(f"{container_id}/{interface}".encode()).hexdigest()[:12]

@@ -32,6 +32,10 @@ from node_agent.model.objects import (
 
 T = TypeVar("T", bound=Object)
 
+NAMESPACE = "mizar-system"
+"""Of what runs Mizar on a cluster."""
+AGENT, CONTROLLER = "mizar-agent", "mizar-controller"
+"""Names there, of daemonset, deployment and their accounts."""
 GROUP, VERSION = "mizar.com", "v1"
 API_VERSION = f"{GROUP}/{VERSION}"
 

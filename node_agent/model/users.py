@@ -37,16 +37,22 @@ def guarded(obj: T) -> T:
 def users_of(obj: Object, objects: Iterable[Object]) -> tuple[str, ...]:
     """Those of `objects` that need `obj`, as sorted "<kind> <name>".
 
-    A VPC is used by its subnets, endpoints and services, a subnet by its endpoints, a host by the endpoints that are
-    meant for it or held by it.
+    A VPC is used by its subnets, endpoints and services, except those that end with it, a subnet by its endpoints, a
+    host by the endpoints that are meant for it or held by it.
     """
     return tuple(sorted(f"{other.kind} {other.name}" for other in objects if _uses(other, obj)))
+
+
+def ends_with_vpc(obj: Object) -> bool:
+    """Whether it is no user of its VPC: what the controller makes of a cluster's Services goes when the VPC does."""
+    return isinstance(obj, NetworkService) and bool(obj.spec.source)
 
 
 def _uses(other: Object, obj: Object) -> bool:
     match obj:
         case Vpc():
-            return isinstance(other, Subnet | NetworkEndpoint | NetworkService) and other.spec.vpc == obj.name
+            user = isinstance(other, Subnet | NetworkEndpoint | NetworkService) and other.spec.vpc == obj.name
+            return user and not ends_with_vpc(other)
         case Subnet():
             return isinstance(other, NetworkEndpoint) and other.spec.subnet == obj.name
         case NetworkHost():

@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Callable
 
 from node_agent.datapath.layout import Config, ConfigFlag, Limit, Prefix
+from node_agent.model.addresses import OUTLET_ADDRESS
 from node_agent.model.config import AgentConfig
 from node_agent.model.errors import Invalid
 from node_agent.rows.image import MapImage, number
@@ -23,9 +24,16 @@ FRAGMENT = 2.0  # seconds for which later fragments may borrow the first one's p
 
 
 def config_rows(
-    config: AgentConfig, ticks: Callable[[float], int], uplink: int, mtu: int, *, redirect: bool, link: str = ""
+    config: AgentConfig,
+    ticks: Callable[[float], int],
+    uplink: int,
+    mtu: int,
+    *,
+    redirect: bool,
+    link: str = "",
+    outlet: int = 0,
 ) -> MapImage:
-    """`ticks`: seconds to ticks. `uplink`: ifindex; `mtu`: its MTU in bytes.
+    """`ticks`: seconds to ticks. `uplink`: ifindex; `mtu`: its MTU in bytes. `outlet`: ifindex of its program's side.
 
     `redirect`: XDP sends back by redirect (native mode on a veth). `link`: prefix whose hosts are neighbours on the
     uplink ("198.18.0.0/24"); "": all are found by the routing table.
@@ -68,6 +76,8 @@ def config_rows(
         busy_burst=BOUNCER_KIB,
         link=own.address,
         link_mask=own.mask,
+        outlet=outlet,
+        outlet_address=number(OUTLET_ADDRESS) if outlet else 0,
         underlay=tuple(prefixes),
     )
     return {"config": {KEY: value.pack()}}

@@ -16,6 +16,7 @@ from node_agent.rows.image import MapImage
 # way round, and of `serving` before anything is written: who is about to forget must first stop answering for it.
 PUT_ORDER = (
     "config",
+    "listed",
     "vpcs",
     "subnets",
     "routes",

@@ -31,7 +31,8 @@ class World:
 
     `links`: endpoint name -> ifindex of its veth, for the endpoints held here. `slots`: VNI -> flow table.
     `listed`: lists that were seen completely: (VPC, name) its subnets, (SERVICE, name of a VPC) its services, (SUBNET,
-    name) its endpoints. `stale`: names of subnets whose endpoints could not be watched for a while.
+    name) its endpoints. `stale`: names of subnets whose endpoints could not be watched for a while. `awaited`: VNIs of
+    which an endpoint is being made.
     """
 
     host: str
@@ -43,13 +44,15 @@ class World:
     slots: Mapping[int, int] = field(default_factory=dict)
     listed: frozenset[Key] = frozenset()
     stale: frozenset[str] = frozenset()
+    awaited: frozenset[int] = frozenset()
 
 
 def local_vnis(world: World) -> set[int]:
-    """VNIs of which an endpoint lives here: these need a flow table."""
+    """VNIs of which an endpoint lives here, or is about to: these need a flow table."""
     held = (world.endpoints[name] for name in world.links if name in world.endpoints)
     vpcs = (world.vpcs[endpoint.spec.vpc] for endpoint in held if endpoint.spec.vpc in world.vpcs)
-    return {vpc.status.vni for vpc in vpcs if vpc.status.vni}
+    awaited = world.awaited & {vpc.status.vni for vpc in world.vpcs.values()} if world.awaited else frozenset()
+    return {vpc.status.vni for vpc in vpcs if vpc.status.vni} | awaited
 
 
 def bounced(world: World) -> set[str]:
@@ -131,6 +134,11 @@ class Desired:
         else:
             self._links.pop(name, None)
         return self._settle(dirty | self._above(key))
+
+    def wait_for(self, vnis: Iterable[int]) -> list[Change]:
+        """Of which VNIs an endpoint is being made."""
+        self.world = replace(self.world, awaited=frozenset(vnis))
+        return self._settle(set())
 
     def know(self, listed: Iterable[Key], stale: Iterable[str] = ()) -> list[Change]:
         """Which lists are complete, and which are old."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from node_agent.datapath.layout import (
+    BackendFlag,
     BackendKey,
     BackendRow,
     Limit,
@@ -27,40 +28,63 @@ _Address = tuple[str, str]  # of which VPC
 def service_rows(service: NetworkService, vpc: Vpc, host: str) -> MapImage:
     """Every port's row with its table and backends, and the row that lets the VIP answer ping.
 
-    The same backends have the same table on every port, so a client that sticks to one does so on all of them.
+    Ports with the same backends have the same table, so a client that sticks to one does so on all of them.
     """
     vni, vip = vpc.status.vni, number(service.spec.vip)
     if not vni or member(vpc, host) is None:
         return {}
-    ready = (backend.address for backend in service.spec.backends if backend.state == "ready")
-    slots = [number(address) for address in maglev.table(ready, Limit.MAGLEV_SIZE)]
-    flags = ServiceFlag.AFFINITY if service.spec.affinity == "client" else 0
-    value = ServiceRow(size=len(slots), flags=flags).pack()
-    services = {
-        ServiceKey(vni=vni, vip=vip, port=port.port, proto=PROTOCOLS[port.protocol]).pack(): value
-        for port in service.spec.ports
-    }
-    services[ServiceKey(vni=vni, vip=vip, port=0, proto=ICMP).pack()] = ServiceRow().pack()
-    tables = {
-        MaglevKey(vni=vni, vip=vip, port=port.port, proto=PROTOCOLS[port.protocol], slot=slot).pack(): MaglevRow(
-            addr=address, port=port.target_port
-        ).pack()
-        for port in service.spec.ports
-        for slot, address in enumerate(slots)
-    }
+    flags, outside = ServiceFlag.AFFINITY if service.spec.affinity == "client" else 0, _outside(service)
+    services = {ServiceKey(vni=vni, vip=vip, port=0, proto=ICMP).pack(): ServiceRow().pack()}
+    tables: dict[bytes, bytes] = {}
+    made: dict[frozenset[str], tuple[str, ...]] = {}  # backends -> their table
+    for port in service.spec.ports:
+        proto, targets = PROTOCOLS[port.protocol], _targets(service, port)
+        ready = frozenset(
+            each.address for each in service.spec.backends if each.state == "ready" and each.address in targets
+        )
+        if ready not in made:
+            made[ready] = maglev.table(ready, Limit.MAGLEV_SIZE)
+        key = ServiceKey(vni=vni, vip=vip, port=port.port, proto=proto)
+        services[key.pack()] = ServiceRow(size=len(made[ready]), flags=flags).pack()
+        rows = {
+            address: MaglevRow(addr=number(address), port=targets[address], flags=outside.get(address, 0)).pack()
+            for address in ready
+        }
+        tables |= {
+            MaglevKey(vni=vni, vip=vip, port=port.port, proto=proto, slot=slot).pack(): rows[address]
+            for slot, address in enumerate(made[ready])
+        }
     backends = merged(_backend_rows(service, vni, vip, port) for port in service.spec.ports)
     return merged(({"services": services, "maglev": tables}, backends))
 
 
+def _outside(service: NetworkService) -> dict[str, int]:
+    """Address -> flag, of the backends that are outside of every VPC."""
+    return {backend.address: BackendFlag.EGRESS for backend in service.spec.backends if backend.egress}
+
+
+def _targets(service: NetworkService, port: ServicePort) -> dict[str, int]:
+    """Address -> where the port arrives there, of the backends that have it."""
+    found = {backend.address: port.target_port for backend in service.spec.backends if not backend.ports}
+    for backend in service.spec.backends:
+        own = {(each.protocol, each.port): each.target_port for each in backend.ports}
+        if target := own.get((port.protocol, port.port)):
+            found[backend.address] = target
+    return found
+
+
 def _backend_rows(service: NetworkService, vni: int, vip: int, port: ServicePort) -> MapImage:
     """Who may keep its connections, per VIP, and, with VIP 0, that it is a backend of some service at all: that row is
-    the same whichever service it comes from, in whatever state the backend is there."""
+    the same whichever service it comes from, in whatever state the backend is there. One that is outside of the VPC has
+    no such row: its address may be an endpoint's in here."""
     rows: dict[bytes, bytes] = {}
-    for backend in service.spec.backends:
-        address, proto = number(backend.address), PROTOCOLS[port.protocol]
-        mine = BackendKey(vni=vni, addr=address, vip=vip, port=port.target_port, vip_port=port.port, proto=proto)
-        any_service = BackendKey(vni=vni, addr=address, port=port.target_port, proto=proto)
-        rows |= {key.pack(): BackendRow().pack() for key in (mine, any_service)}
+    proto, outside = PROTOCOLS[port.protocol], _outside(service)
+    for text, target in _targets(service, port).items():
+        address = number(text)
+        mine = BackendKey(vni=vni, addr=address, vip=vip, port=target, vip_port=port.port, proto=proto)
+        rows[mine.pack()] = BackendRow(flags=outside.get(text, 0)).pack()
+        if text not in outside:
+            rows[BackendKey(vni=vni, addr=address, port=target, proto=proto).pack()] = BackendRow().pack()
     return {"backends": rows}
 
 

@@ -5,7 +5,7 @@ Called by the agent, the controller, the CLI and the Pulumi providers; nobody el
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -78,6 +78,9 @@ class Store(Protocol):
         """Lift one finalizer; the last one lifted removes a deleting object. Absent: nothing to do."""
         ...
 
-    def watch(self, cls: type[T], where: Where | None = None) -> Watch: ...
+    def watch(self, cls: type[T], where: Where | None = None, wake: Callable[[], None] | None = None) -> Watch:
+        """`wake`: called, by any thread and more often than need be, when a poll may have news, by stores that hear of
+        changes by themselves. It must not wait. Others never call it, and have to be polled."""
+        ...
 
     def close(self) -> None: ...

@@ -27,6 +27,8 @@ ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TOKEN_SECONDS = 60.0
 """How long a token is used without looking again: the kubelet renews a pod's long before it expires."""
 EXEC_SECONDS = 30.0
+IN_MEMORY = Path("/in-memory")
+"""Stands for the file of a kubeconfig that is in none."""
 
 Token = Callable[[], str]
 
@@ -53,13 +55,22 @@ def in_cluster(account: Path = ACCOUNT, environment: Mapping[str, str] = os.envi
 
 def from_kubeconfig(path: Path) -> Access:
     """The current context of the file. Raises Invalid with every mistake, Temporary when it cannot be read now."""
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise Temporary(f"read kubeconfig {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise Invalid([f"read kubeconfig {path}: {error}"]) from error
+    return from_text(text, path)
+
+
+def from_text(text: str, path: Path = IN_MEMORY) -> Access:
+    """The same of its text; `path` is what messages and files that it names relative to itself go by."""
     import yaml  # of no use inside of a pod
 
     try:
-        raw = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise Temporary(f"read kubeconfig {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
         raise Invalid([f"read kubeconfig {path}: {error}"]) from error
     context = _named(path, raw, "contexts", "context", raw.get("current-context") if isinstance(raw, dict) else None)
     cluster = _named(path, raw, "clusters", "cluster", context.get("cluster"))

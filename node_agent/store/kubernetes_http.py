@@ -23,7 +23,9 @@ from node_agent.store.kubernetes_access import Access
 
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 10.0
-VERB_CONNECTIONS, STREAM_CONNECTIONS = 8, 256  # kept when idle; more are opened when needed
+VERB_CONNECTIONS = 8
+"""At most, and kept: when many ask at once, waiting for one of these is quicker than to shake hands on more."""
+STREAM_CONNECTIONS = 256  # kept when idle; more are opened when needed
 
 # A peer that died without a word is noticed within half a minute, also on a stream that nobody writes to.
 _SOCKET_OPTIONS = [
@@ -52,7 +54,7 @@ class Api:
 
     def __init__(self, access: Access, manager: str) -> None:
         self._access, self._manager = access, manager
-        self._verbs = _pool(access, VERB_CONNECTIONS)
+        self._verbs = _pool(access, VERB_CONNECTIONS, block=True)
         self._streams = _pool(access, STREAM_CONNECTIONS)
 
     def ask(
@@ -120,7 +122,14 @@ class Api:
 
     def _send(self, what: str, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
         def once() -> urllib3.BaseHTTPResponse:
-            return self._verbs.urlopen(method, url, body=body, headers={**self._headers(), **headers}, redirect=False)
+            return self._verbs.urlopen(
+                method,
+                url,
+                body=body,
+                headers={**self._headers(), **headers},
+                redirect=False,
+                pool_timeout=int(ANSWER_SECONDS),
+            )
 
         try:
             try:
@@ -202,10 +211,11 @@ def refusal(what: str, code: int, data: bytes | Plain) -> MizarError:
     return Permanent(told)
 
 
-def _pool(access: Access, connections: int) -> urllib3.HTTPConnectionPool:
+def _pool(access: Access, connections: int, *, block: bool = False) -> urllib3.HTTPConnectionPool:
     url = urlsplit(access.server)
     options: dict[str, Any] = {
         "maxsize": connections,
+        "block": block,
         "timeout": urllib3.Timeout(connect=CONNECT_SECONDS, read=ANSWER_SECONDS),
         "retries": False,
         "socket_options": _SOCKET_OPTIONS,

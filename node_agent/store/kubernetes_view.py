@@ -87,6 +87,11 @@ class View:
 
     # --- to the user of the watch ---
 
+    @property
+    def news(self) -> bool:
+        """Whether `take` may have something to tell."""
+        return bool(self._dirty)
+
     def take(self) -> list[Event]:
         """What changed since the last call, gone ones first, then by resource version."""
         gone, puts = [], []
@@ -105,6 +110,10 @@ class View:
     def known(self) -> dict[str, Object]:
         """Everything that matches now, by name, taken or not."""
         return dict(self._now)
+
+    def find(self, name: str) -> Object | None:
+        """The object of this name, if it matches now."""
+        return self._now.get(name)
 
     # --- inside ---
 

@@ -14,7 +14,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from node_agent.model.codec import Plain
@@ -82,8 +82,16 @@ class KubernetesWatch:
     """See base.Watch. The first poll lists, whatever its timeout, and raises what stands in the way of that. Later ones
     raise Temporary while the server cannot be reached and there is nothing to tell."""
 
-    def __init__(self, api: Api, cls: type[T], chosen: Selector, renew: int = RENEW_SECONDS) -> None:
+    def __init__(
+        self,
+        api: Api,
+        cls: type[T],
+        chosen: Selector,
+        renew: int = RENEW_SECONDS,
+        wake: Callable[[], None] | None = None,
+    ) -> None:
         self._api, self._chosen, self._renew = api, chosen, renew
+        self._wake = wake or _nobody
         self._cls: type[Any] = cls
         self._what = f"watch {cls.kind}"
         self._view = View(chosen)
@@ -127,6 +135,11 @@ class KubernetesWatch:
         """What matches as far as this watch was told, polled or not; for tests and people."""
         with self._changed:
             return self._view.known()
+
+    def find(self, name: str) -> Object | None:
+        """The one of this name among them."""
+        with self._changed:
+            return self._view.find(name)
 
     def close(self) -> None:
         """Ends a poll that waits in another thread; later polls yield nothing. Does not wait for the watch's thread."""
@@ -230,13 +243,20 @@ class KubernetesWatch:
 
     def _fresh(self, at: float) -> None:
         self._fresh_at = max(self._fresh_at, at)
-        self._trouble = None
+        recovered, self._trouble = self._trouble is not None, None
         self._changed.notify_all()
+        if recovered or self._view.news:  # not for what this process has written itself, nor for bookmarks
+            self._wake()
 
     def _note(self, error: MizarError) -> None:
         with self._changed:
             self._trouble = error
             self._changed.notify_all()
+            self._wake()
+
+
+def _nobody() -> None:
+    """Is woken."""
 
 
 def _escaped(text: str) -> str:

@@ -15,7 +15,7 @@ import json
 import sqlite3
 import typing
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -145,8 +145,9 @@ class SqliteStore:
 
         self._db.write(f"drop finalizer of {cls.kind} {name}", body)
 
-    def watch(self, cls: type[T], where: Where | None = None) -> SqliteWatch:
-        """One thread at a time may poll a watch; different watches are independent."""
+    def watch(self, cls: type[T], where: Where | None = None, wake: Callable[[], None] | None = None) -> SqliteWatch:
+        """One thread at a time may poll a watch; different watches are independent. Nobody is woken: a file tells
+        nothing by itself."""
         return SqliteWatch(self._db, cls, selector(cls, where))
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from node_agent.agent.kernel import Device, Uplink
+from node_agent.agent.outside import Outlet
 from node_agent.model.errors import Invalid, MizarError, Permanent
 from node_agent.model.objects import ProgramStatus
 
@@ -28,6 +29,7 @@ class FakeKernel:
         self.mistakes: list[str] = []
         self.down = False
         self.mtu = 1500
+        self.way_out = Outlet()
         self.settled = False
         self.hooks: dict[str, str] = {}
         self.devices: dict[str, Device] = {}
@@ -48,6 +50,12 @@ class FakeKernel:
 
     def uplink(self) -> Uplink:
         return Uplink(ifindex=2, mtu=self.mtu, redirect=self.mode == "native", link="198.18.0.0/24")
+
+    def outlet(self) -> Outlet:
+        return self.way_out
+
+    def uplink_mtu(self) -> int:
+        return self.mtu
 
     def ticks(self) -> Callable[[float], int]:
         return lambda seconds: max(1, round(seconds * 250))

@@ -107,7 +107,7 @@ class FakeStore:
             else:
                 self._write(_with(old, meta=dataclasses.replace(old.meta, finalizers=rest)))
 
-    def watch(self, cls: type[T], where: Where | None = None) -> FakeWatch:
+    def watch(self, cls: type[T], where: Where | None = None, wake: Callable[[], None] | None = None) -> FakeWatch:
         return FakeWatch(self, cls.kind, selector(cls, where))
 
     def close(self) -> None:

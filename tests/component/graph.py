@@ -17,6 +17,9 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "Authorities": {"files": {"ca.crt": "a certificate", "ca.key": "a key"}},
     "Credentials": {"files": {"kubeconfig": "a kubeconfig"}},
     "Door": {"port": 7443},
+    "NodeImage": {"loaded": True, "image": "mizar.local/mizar@sha256:abc"},
+    "NodeAgent": {"ready": True, "mode": "generic", "drained": False},
+    "PodHealth": {"healthy": True, "pairs": 15, "probes": 57, "failures": []},
     "HealthGate": {"healthy": True, "pairs": 15, "probes": 57, "failures": []},
 }
 

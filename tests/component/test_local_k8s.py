@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra import plan, program, settings
+from infra import images, plan, program, settings
 from infra.targets import local_k8s
 from infra.targets.local_k8s import LocalKubernetes
 from tests.component.graph import Graph, register
@@ -15,17 +16,28 @@ from tests.component.graph import Graph, register
 HOSTS = ("control-1", "host-1", "host-2")
 
 
+IMAGE = images.Built(reference="mizar.local/mizar@sha256:abc", archive=Path("/cache/mizar-abc.tar"))
+COREDNS = images.Built(reference="mizar.local/coredns@sha256:def", archive=Path("/cache/coredns-def.tar"))
+VPCS = [
+    {"name": "cluster", "cidr": "10.244.0.0/16", "subnets": [{"name": "cluster-a", "cidr": "10.244.0.0/20"}]},
+    {"name": "blue", "cidr": "10.10.0.0/16", "subnets": [{"name": "blue-a", "cidr": "10.10.0.0/20"}]},
+]
+
+
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> None:
     """Asking what is built would start a process."""
     monkeypatch.setattr(local_k8s, "build_id", lambda: "kubernetes-1 coredns-1 containerd-1")
     monkeypatch.setattr(local_k8s, "missing", lambda: [])
+    monkeypatch.setattr(local_k8s, "coredns", lambda: Path("/nowhere/coredns"))
+    monkeypatch.setattr(local_k8s.images, "build", lambda root, cache: IMAGE)
+    monkeypatch.setattr(local_k8s.images, "coredns", lambda program, cache: COREDNS)
 
 
 @pytest.fixture
 def registered(built: None) -> tuple[Graph, dict[str, Any]]:
-    wanted, _ = settings.examine({"target": "local-k8s", "hosts": 2})
-    planned = plan.make(wanted, "local-k8s-abc123")
+    wanted, _ = settings.examine({"target": "local-k8s", "hosts": 2, "vpcs": VPCS})
+    planned = plan.make(wanted, "local-k8s-abc123", pods=True)
     return register(lambda: program.build(LocalKubernetes(Path("/nowhere"), wanted), planned, preview=False))
 
 
@@ -52,6 +64,11 @@ def test_a_node_comes_after_its_host_and_the_control_plane(registered: tuple[Gra
             assert root.urn in one.after, one.name
 
 
+def test_every_kubelet_sends_pods_to_the_clusters_name_server(registered: tuple[Graph, dict[str, Any]]) -> None:
+    graph, _ = registered
+    assert {one.inputs["cluster"]["dns"] for one in graph.of("KubernetesNode")} == {"10.96.0.10"}
+
+
 def test_each_is_handed_credentials_of_its_own(registered: tuple[Graph, dict[str, Any]]) -> None:
     graph, _ = registered
     made = {one.inputs["name"]: one.inputs for one in graph.of("Credentials")}
@@ -68,8 +85,84 @@ def test_each_is_handed_credentials_of_its_own(registered: tuple[Graph, dict[str
     assert made["host-2"]["address"] == "198.18.0.12"
 
 
-def test_vpcs_are_refused_for_now(built: None) -> None:
-    wanted, _ = settings.examine({"target": "local-k8s", "vpcs": [{"name": "blue", "cidr": "10.10.0.0/16"}]})
+def test_the_image_is_on_every_node_before_what_runs_it(registered: tuple[Graph, dict[str, Any]]) -> None:
+    graph, _ = registered
+    loaded = {(one.inputs["host"], one.inputs["reference"]): one.urn for one in graph.of("NodeImage")}
+    assert set(loaded) == {(host, IMAGE.reference) for host in HOSTS} | {("control-1", COREDNS.reference)}
+    (agents,) = graph.of("DaemonSet")
+    (api,) = graph.of("kubernetes")  # the provider, which everything on the cluster waits for
+    assert set(loaded.values()) <= graph.before(api.urn)
+    assert agents.inputs["spec"]["template"]["spec"]["containers"][0]["image"] == IMAGE.reference
+
+
+def test_vpcs_come_when_every_agent_is_ready_and_are_kept_in_the_cluster(
+    registered: tuple[Graph, dict[str, Any]],
+) -> None:
+    graph, _ = registered
+    agents = {one.inputs["host"]: one.urn for one in graph.of("NodeAgent")}
+    assert set(agents) == set(HOSTS)
+    for one in (*graph.of("Vpc"), *graph.of("Subnet")):
+        assert set(agents.values()) <= set(one.after)
+        assert one.inputs["hosts"] == list(HOSTS)
+        assert one.inputs["kubeconfig"] == "a kubeconfig"
+    assert not graph.of("NetworkEndpoint"), "pods are the endpoints"
+
+
+def test_hosts_get_a_port_in_the_vpc_that_they_are_to_reach(built: None) -> None:
+    vpcs = [{**VPCS[0], "hostReachable": True}, VPCS[1]]
+    wanted, _ = settings.examine({"target": "local-k8s", "hosts": 2, "vpcs": vpcs})
+    planned = plan.make(wanted, "local-k8s-abc123", pods=True)
+    graph, _ = register(lambda: program.build(LocalKubernetes(Path("/nowhere"), wanted), planned, preview=False))
+    ports = {one.inputs["host"]: one for one in graph.of("HostPort")}
+    assert set(ports) == set(HOSTS)
+    (gate,) = graph.of("PodHealth")
+    for one in ports.values():
+        assert (one.inputs["vpc"], one.inputs["subnet"]) == ("cluster", "cluster-a")
+        assert one.inputs["prefixes"] == ["10.244.0.0/16", "10.96.0.0/16"]
+        assert one.urn in graph.before(gate.urn)
+
+
+def test_hosts_are_in_one_vpc_at_most(built: None) -> None:
+    wanted, mistakes = settings.examine(
+        {"target": "local-k8s", "vpcs": [{**vpc, "hostReachable": True} for vpc in VPCS]}
+    )
+    assert not mistakes.found
+    (told,) = LocalKubernetes(Path("/nowhere"), wanted).problems(wanted)
+    assert told == "vpcs[1].hostReachable: true: hosts are in one VPC only, cluster"
+
+
+def test_the_gate_comes_last_and_asks_for_what_runs(registered: tuple[Graph, dict[str, Any]]) -> None:
+    graph, outputs = registered
+    (gate,) = graph.of("PodHealth")
+    assert {one.urn for kind in ("NodeAgent", "Vpc", "Subnet") for one in graph.of(kind)} <= graph.before(gate.urn)
+    assert gate.inputs["image"] == IMAGE.reference
+    assert gate.inputs["nodes"] == list(HOSTS)
+    assert gate.inputs["networks"] == [
+        {"vpc": "cluster", "subnet": "cluster-a"},
+        {"vpc": "blue", "subnet": "blue-a"},
+    ]
+    assert outputs["health"]["healthy"] is True
+
+
+def test_pods_that_ask_for_nothing_get_the_first_vpc(registered: tuple[Graph, dict[str, Any]]) -> None:
+    graph, _ = registered
+    (told,) = (one for one in graph.of("ConfigMap") if "agent.json" in one.inputs["data"])
+    cni = json.loads(told.inputs["data"]["agent.json"])["cni"]
+    assert (cni["vpc"], cni["subnet"]) == ("cluster", "cluster-a")
+
+
+def test_what_a_cluster_has_no_use_for_is_refused_at_once(built: None) -> None:
+    service = {"name": "web", "vip": "10.10.0.10", "ports": [{"port": 80}], "backends": {"subnet": "blue-a"}}
+    blue = {**VPCS[1], "cidr": "10.0.0.0/8", "services": [service]}
+    wanted, _ = settings.examine(
+        {"target": "local-k8s", "vpcs": [blue], "endpoints": [{"name": "one", "subnet": "blue-a"}]}
+    )
+    told = LocalKubernetes(Path("/nowhere"), wanted).problems(wanted)
+    assert [sentence.partition(":")[0] for sentence in told] == ["endpoints", "vpcs[0].services", "vpcs[0].cidr"]
+
+
+def test_pods_need_a_vpc(built: None) -> None:
+    wanted, _ = settings.examine({"target": "local-k8s"})
     (told,) = LocalKubernetes(Path("/nowhere"), wanted).problems(wanted)
     assert told.startswith("vpcs: ")
 

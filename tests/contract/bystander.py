@@ -7,7 +7,7 @@ until the watch knows what is there now, so that tests may say what is *not* to 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from node_agent.store.base import Event, Store, Where
@@ -26,8 +26,8 @@ class Bystander:
     def __getattr__(self, verb: str) -> Any:
         return getattr(self._writer, verb)
 
-    def watch(self, cls: Any, where: Where | None = None) -> BystanderWatch:
-        return BystanderWatch(self._writer, self._reader.watch(cls, where), cls, where)
+    def watch(self, cls: Any, where: Where | None = None, wake: Callable[[], None] | None = None) -> BystanderWatch:
+        return BystanderWatch(self._writer, self._reader.watch(cls, where, wake), cls, where)
 
     def close(self) -> None:
         self._reader.close()

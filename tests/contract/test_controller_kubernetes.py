@@ -12,6 +12,7 @@ from node_agent.controller.log import Log
 from node_agent.controller.loop import Controller
 from node_agent.model.config import ControllerConfig
 from node_agent.model.objects import (
+    READY,
     NetworkHost,
     NetworkHostSpec,
     NetworkHostStatus,
@@ -48,7 +49,8 @@ def test_the_controller_places_numbers_and_judges_over_it(kubernetes: Store, api
 
     def judged() -> dict[str, str]:
         found = [*kubernetes.list(Vpc), *kubernetes.list(Subnet)]
-        return {obj.name: condition.reason for obj in found for condition in obj.status.conditions}
+        conditions = [(obj.name, each) for obj in found for each in obj.status.conditions]
+        return {name: each.reason for name, each in conditions if each.type == READY}
 
     def until(true: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE

@@ -179,6 +179,40 @@ def test_what_the_server_has_forgotten_is_found_by_comparing(
     assert made.meta.uid != again_made.meta.uid
 
 
+def test_a_watch_wakes_its_user_for_what_others_wrote(kubernetes: Store, late: KubernetesStore) -> None:
+    woken = threading.Event()
+    watch = late.watch(Vpc, {}, woken.set)
+    assert watch.poll() == ()
+    for verb in (
+        lambda: kubernetes.create(Vpc(name="other", spec=SPEC)),
+        lambda: kubernetes.put_status(Vpc, "other", VpcStatus(vni=7)),
+        lambda: kubernetes.delete(Vpc, "other"),
+    ):
+        woken.clear()
+        verb()
+        assert woken.wait(PATIENCE)
+        assert {event.object.name for event in watch.poll()} == {"other"}
+
+
+def test_a_finalizer_is_lifted_by_what_a_watch_shows_and_also_when_that_is_old(
+    kubernetes: Store, late: KubernetesStore
+) -> None:
+    spec = NetworkEndpointSpec(vpc="blue", subnet="web", address="10.0.0.3", host="host-1", container_id="c")
+    watch = late.watch(NetworkEndpoint, {"spec.host": "host-1"})
+    assert watch.poll() == ()
+    for changed in (False, True):
+        made = late.create(NetworkEndpoint(name="1000-10.0.0.3", spec=spec, meta=Meta(finalizers=("a/b", "c/d"))))
+        assert watch.find(made.name) == made
+        if changed:
+            watch.close()  # what it shows gets old from now on
+            kubernetes.drop_finalizer(NetworkEndpoint, made.name, "c/d", uid=made.meta.uid)
+        else:
+            late.drop_finalizer(NetworkEndpoint, made.name, "c/d", uid=made.meta.uid)
+        late.delete(NetworkEndpoint, made.name, uid=made.meta.uid)
+        late.drop_finalizer(NetworkEndpoint, made.name, "a/b", uid=made.meta.uid)
+        assert late.list(NetworkEndpoint) == []
+
+
 def test_a_delete_and_a_create_behind_a_broken_stream_are_one_put(kubernetes: Store, late: KubernetesStore) -> None:
     watch = late.watch(NetworkEndpoint, {"spec.host": "host-1"})
     view, cut = View(watch), Cut(watch)

@@ -13,15 +13,20 @@ from pathlib import Path
 from node_agent.datapath import elements, inner, libbpf, programs
 from node_agent.datapath.layout import (
     MAPS,
+    BackendFlag,
     BackendKey,
     BackendRow,
     Config,
     DropKey,
+    EgressKey,
+    EgressRow,
     EndpointKey,
     EndpointRow,
     FlowEntry,
     FlowKey,
     Limit,
+    ListedKey,
+    ListedRow,
     LocalRow,
     MaglevKey,
     MaglevRow,
@@ -181,8 +186,11 @@ class Host:
         proto: int = 6,
         affinity: bool = False,
         serving: list[tuple[str, int]] | None = None,
+        egress: bool = False,
     ) -> None:
-        """A service with these backends, slot by slot in turn; `serving` ones keep what they have, too."""
+        """A service with these backends, slot by slot in turn; `serving` ones keep what they have, too. `egress`: all
+        are outside of every VPC."""
+        flags = BackendFlag.EGRESS if egress else 0
         if proto != 1:
             self.service(vni, vip, 0, [], proto=1)
         key = ServiceKey(vni=vni, vip=ip_int(vip), port=port, proto=proto)
@@ -190,16 +198,31 @@ class Host:
         for slot in range(Limit.MAGLEV_SIZE if backends else 0):
             addr, target = backends[slot % len(backends)]
             slot_key = MaglevKey(vni=vni, vip=ip_int(vip), port=port, proto=proto, slot=slot)
-            slots[slot_key.pack()] = MaglevRow(addr=ip_int(addr), port=target).pack()
+            slots[slot_key.pack()] = MaglevRow(addr=ip_int(addr), port=target, flags=flags).pack()
         for addr, target in [*backends, *(serving or [])]:
-            for at, at_port in ((ip_int(vip), port), (0, 0)):
+            for at, at_port in ((ip_int(vip), port), *([] if egress else [(0, 0)])):
                 row = BackendKey(vni=vni, addr=ip_int(addr), vip=at, port=target, vip_port=at_port, proto=proto)
-                rows[row.pack()] = BackendRow().pack()
+                rows[row.pack()] = BackendRow(flags=flags).pack()
         self.maps.delete("backends", [k for k in self.maps.read("backends") if BackendKey.unpack(k).proto == proto])
         self.maps.put("maglev", slots)
         self.maps.put("backends", rows)
         size = Limit.MAGLEV_SIZE if backends else 0
         self.maps.put("services", {key.pack(): ServiceRow(size=size, flags=int(affinity)).pack()})
+
+    def lists(self, address: str, port: int, proto: int = 6, local: bool = False) -> None:
+        """Endpoints here may reach this address outside of every VPC."""
+        key = ListedKey(addr=ip_int(address), port=port, proto=proto)
+        self.maps.put("listed", {key.pack(): ListedRow(local=int(local)).pack()})
+
+    def unlists(self) -> None:
+        self.maps.delete("listed", list(self.maps.read("listed")))
+
+    def egress(self) -> dict[EgressKey, EgressRow]:
+        return {EgressKey.unpack(k): EgressRow.unpack(v) for k, v in self.maps.read("egress").items()}
+
+    def put_egress(self, rows: dict[EgressKey, EgressRow]) -> None:
+        """Overwrite rows: how a test makes time pass for them."""
+        self.maps.put("egress", {k.pack(): v.pack() for k, v in rows.items()})
 
     def nats(self, vni: int) -> dict[FlowKey, NatEntry]:
         rows = self.maps.read_nats(self.slots[vni])

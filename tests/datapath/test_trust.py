@@ -8,7 +8,7 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
-from node_agent.datapath.layout import Action, DropReason, WireBit, WireType
+from node_agent.datapath.layout import Action, DropReason, WireBit, WireFlag, WireType
 from tests.datapath.conftest import VNI, roles
 from tests.datapath.host import Endpoint, Host, ip_int
 from tests.datapath.walk import TC_SHOT, XDP_DROP, Net, Walk
@@ -30,10 +30,13 @@ def message(
     version: int = 0,
     vni: int = VNI,
     flags: int = 8,
+    backend: tuple[str, int] = ("0.0.0.0", 0),
 ) -> bytes:
-    """A frame of the tunnel, byte by byte as docs/datapath.md has it."""
-    vxlan = bytes([flags, version << 6 | kind << 3, bits | action, 0]) + (vni << 8).to_bytes(4, "big")
-    macs = tag.to_bytes(2, "big") + ip_int(host).to_bytes(4, "big") + bytes(6)
+    """A frame of the tunnel, byte by byte as docs/datapath.md has it. `backend`: NATed is set when there is one."""
+    nated = WireFlag.NATED if backend[1] else 0
+    vxlan = bytes([flags, version << 6 | kind << 3 | nated, bits | action, 0]) + (vni << 8).to_bytes(4, "big")
+    macs = tag.to_bytes(2, "big") + ip_int(host).to_bytes(4, "big")
+    macs += ip_int(backend[0]).to_bytes(4, "big") + backend[1].to_bytes(2, "big")
     return bytes(
         Ether(src="02:00:00:00:00:99", dst="02:00:00:00:00:01")
         / IP(src=src, dst=dst, flags="DF", id=0)

@@ -14,6 +14,7 @@ from scapy.packet import Raw
 
 from node_agent.datapath import programs
 from node_agent.datapath.layout import DropReason, Limit, WireType
+from node_agent.model.addresses import OUTLET_ADDRESS
 from tests.datapath.host import Endpoint, Host, mac_bytes
 
 Drops = dict[tuple[int, DropReason], int]
@@ -47,13 +48,16 @@ class Hop:
 
 @dataclass
 class Walk:
-    """How a packet fared: `delivered` is the endpoint's name, `dropped` the reason, `reply` what came straight back."""
+    """How a packet fared: `delivered` is the endpoint's name, `dropped` the reason, `reply` what came straight back,
+    `left` what went out of every VPC; `passed`: left to the machine."""
 
     hops: list[Hop] = field(default_factory=list)
     delivered: str = ""
     frame: bytes = b""
     dropped: DropReason | None = None
     reply: bytes = b""
+    left: bytes = b""
+    passed: bool = False
 
     @property
     def wire(self) -> list[tuple[str, WireType]]:
@@ -79,6 +83,10 @@ class Net:
         host, e = self.endpoints[sender]
         return self._carry(host, programs.ENDPOINT_TC, self.frame(sender, payload), e.port, mark)
 
+    def emerge(self, at: Host, frame: bytes, outlet: int) -> Walk:
+        """What the host's own stack sends to endpoints, behind its outlet."""
+        return self._carry(at, programs.TRANSIT_TC, frame, outlet)
+
     def arrive(self, at: Host, frame: bytes) -> Walk:
         """Inject a frame of the wire at a host's uplink."""
         return self._carry(at, programs.TRANSIT_XDP if at.xdp else programs.TRANSIT_TC, frame, 1)
@@ -93,6 +101,9 @@ class Net:
             if result.code == XDP_PASS and program == programs.TRANSIT_XDP:
                 program, frame = programs.TRANSIT_TC, result.data
                 continue
+            if result.code == TC_UNSPEC and program == programs.TRANSIT_TC:
+                walk.frame, walk.passed = result.data, True
+                return walk
             if result.code not in (TC_REDIRECT, XDP_TX):
                 walk.dropped = self._reason(before, host.maps.drops())
                 return walk
@@ -110,6 +121,9 @@ class Net:
 
     def _finish(self, walk: Walk, host: Host, frame: bytes, program: str, ifindex: int) -> None:
         walk.frame = frame
+        if Ether(frame)[IP].src in (host.address, OUTLET_ADDRESS):
+            walk.left = frame
+            return
         for e in host.locals.values():
             if frame[:6] == mac_bytes(e.mac):
                 if program == programs.ENDPOINT_TC and e.port == ifindex:

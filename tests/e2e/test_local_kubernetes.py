@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,13 +30,20 @@ PATIENCE = 30.0  # seconds; a bound for a loaded machine, nothing is measured by
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One stack of a control plane and 2 nodes that the tests use one after the other."""
     subprocess.run([str(ROOT / "tools/setup/kubernetes.sh")], check=True, stdin=subprocess.DEVNULL)
-    made = stacks.make(tmp_path_factory.mktemp("local-k8s"), target="local-k8s", hosts=2, vpcs=[])
-    shutil.copytree(ROOT / "tools", made.project / "tools")
+    made = stacks.make(tmp_path_factory.mktemp("local-k8s"), **committed())
+    for each in ("tools", "images"):
+        shutil.copytree(ROOT / each, made.project / each)
+    subprocess.run([str(ROOT / "tools/providers/kubernetes/install.sh"), "--stand-in"], env=made.env, check=True)
     try:
         made.up()
         yield made
     finally:
         made.close()
+
+
+def committed() -> dict[str, Any]:
+    """The settings of the committed stack file."""
+    return dict(yaml.safe_load((ROOT / "stacks/Pulumi.local-k8s.yaml").read_text())["config"])
 
 
 def kubectl(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -80,38 +88,89 @@ def test_no_key_is_readable_in_the_state(stack: Stack) -> None:
 
 
 def test_a_second_up_and_a_refresh_change_nothing(stack: Stack) -> None:
-    assert changes(stack.up(preview=True)) == ["20 unchanged"]
-    assert changes(stack.pulumi("refresh", "--yes", "--skip-preview")) == ["20 unchanged"]
+    for output in (stack.up(preview=True), stack.pulumi("refresh", "--yes", "--skip-preview")):
+        (told,) = changes(output)
+        assert told.endswith(" unchanged")
 
 
-def test_what_was_broken_by_hand_is_repaired(stack: Stack) -> None:
-    plane = control_plane.root(stack.places, "control-1")
-    for folder, name in ((machines.root(stack.places, "host-1") / "kubelet", "kubelet"), (plane / "etcd", "etcd")):
-        for file in ("supervisor.pid", f"{name}.pid"):
-            os.kill(int((folder / file).read_text().split()[0]), signal.SIGKILL)
-    told = changes(stack.up(preview=True))
-    assert "~ 2 updated" in told, told
+def kill(folder: Path, name: str) -> None:
+    """A program and who keeps it running."""
+    for file in ("supervisor.pid", f"{name}.pid"):
+        os.kill(int((folder / name / file).read_text().split()[0]), signal.SIGKILL)
+
+
+def test_what_was_broken_by_hand_shows_in_a_preview_and_is_repaired(stack: Stack) -> None:
+    kill(machines.root(stack.places, "host-1"), "kubelet")
+    kill(control_plane.root(stack.places, "control-1"), "kube-scheduler")
+    assert "~ 2 to update" in changes(stack.pulumi("preview"))
+    kill(control_plane.root(stack.places, "control-1"), "etcd")  # the API with it: no preview sees behind that
+    stack.up()
     seen = node.inspect(stack.places, "host-1")
     assert seen is not None and not seen.problems
     wait_for_nodes(stack, {"control-1", "host-1", "host-2"})
 
 
 def test_a_node_that_is_not_wanted_any_more_leaves_the_cluster(stack: Stack) -> None:
-    stack.settings["hosts"] = 1
+    stack.settings["mizar:hosts"] = 1
     stack.up()
     assert set(nodes(stack)) == {"control-1", "host-1"}
     assert not cgroups.exists(machines.cgroup(stack.places, "host-2"))
-    stack.settings["hosts"] = 2
+    stack.settings["mizar:hosts"] = 2
     stack.up()
     wait_for_nodes(stack, {"control-1", "host-1", "host-2"})
 
 
-def test_destroy_leaves_nothing(stack: Stack) -> None:
+def prioritise(stack: Stack, name: str) -> None:
+    """The agents' priority, changed by hand."""
+    patch = json.dumps({"spec": {"template": {"spec": {"priorityClassName": name}}}})
+    told = kubectl(stack, "-n", "mizar-system", "patch", "daemonset", "mizar-agent", "-p", patch)
+    assert told.returncode == 0, told.stderr
+
+
+def test_an_object_that_was_changed_by_hand_shows_in_a_preview_and_is_not_overwritten_unasked(stack: Stack) -> None:
+    prioritise(stack, "system-cluster-critical")
+    assert "~ 1 to update" in changes(stack.pulumi("preview"))
+    refused = stack.pulumi("up", "--yes", "--skip-preview", ok=False)
+    assert '.spec.template.spec.priorityClassName: conflict with "kubectl-patch"' in refused
+    prioritise(stack, "system-node-critical")
+    stack.up()
+    (told,) = changes(stack.pulumi("preview"))
+    assert told.endswith(" unchanged")
+
+
+def pod(name: str, image: str, **annotations: str) -> dict[str, Any]:
+    """One that sleeps, of the project's own image."""
+    command = ["/usr/bin/python3", "-S", "-c", "import time; time.sleep(100000)"]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "annotations": {f"mizar.com/{key}": value for key, value in annotations.items()}},
+        "spec": {"containers": [{"name": "one", "image": image, "command": command}]},
+    }
+
+
+def test_a_vpc_in_use_is_not_deleted_and_its_users_are_named(stack: Stack) -> None:
+    image = kubectl(
+        stack, "-n", "mizar-system", "get", "daemonset", "mizar-agent",
+        "-o", "jsonpath={.spec.template.spec.containers[0].image}",
+    ).stdout  # fmt: skip
+    file = stack.folder / "pods.json"
+    pods = [pod("of-blue", image, vpc="blue"), pod("of-nobody", image)]
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": pods}))
+    assert kubectl(stack, "apply", "-f", str(file)).returncode == 0
+    told = kubectl(stack, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=50s")
+    assert told.returncode == 0, told.stdout + told.stderr
+    kept = stack.settings["mizar:vpcs"]
+    stack.settings["mizar:vpcs"] = [vpc for vpc in kept if vpc["name"] != "blue"]
+    refused = stack.pulumi("up", "--yes", "--skip-preview", ok=False)
+    assert "delete Subnet blue-a: in use by NetworkEndpoint" in refused
+    stack.settings["mizar:vpcs"] = kept
+    stack.up()
+    phases = kubectl(stack, "get", "pods", "-o", "jsonpath={.items[*].status.phase}").stdout.split()
+    assert phases == ["Running", "Running"]
+
+
+def test_destroy_leaves_nothing_also_with_pods_running(stack: Stack) -> None:
     stack.destroy()
     assert not stack.left()
     assert not stack.places.root.exists()
-
-
-def test_the_stack_file_of_the_project_is_this_stack() -> None:
-    config = yaml.safe_load((ROOT / "stacks/Pulumi.local-k8s.yaml").read_text())["config"]
-    assert config["mizar:target"] == "local-k8s"

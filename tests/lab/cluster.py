@@ -47,13 +47,15 @@ IMAGE = "mizar.local/test-tool:1"
 
 @dataclass(frozen=True, kw_only=True)
 class Lab:
-    """`nodes`: name -> its specification; `admin`: a kubeconfig."""
+    """`nodes`: name -> its specification; `admin`: a kubeconfig; `roots`: the authorities."""
 
     places: StackPlaces
     cluster: Cluster
     plane: control_plane.Spec
     admin: str
     nodes: dict[str, node.Spec]
+    roots: dict[str, str]
+    tool: bytes
 
     def kubectl(self, *arguments: str, stdin: str = "", timeout: float = 30.0) -> str:
         """What kubectl printed, asked from the control plane's host. Raises CommandError."""
@@ -75,25 +77,30 @@ class Lab:
 
 
 @contextlib.contextmanager
-def made(name: str, workers: int = 2) -> Iterator[Lab]:
-    """A control plane and nodes without a network for pods; the test tool's image is on every node."""
+def made(name: str, workers: int = 2, *, control_node: bool = False) -> Iterator[Lab]:
+    """A control plane and nodes without a network for pods; the test tool's image is on every node.
+
+    `control_node`: the control plane's host is a node as well, tainted as such.
+    """
     # Waits for a build in the background, and builds what is missing; nothing to do is a tenth of a second.
     subprocess.run([str(ROOT / "tools/setup/kubernetes.sh")], check=True, stdin=subprocess.DEVNULL)
     mark = hashlib.sha256(name.encode()).hexdigest()[:6]
     places = StackPlaces(f"test-{os.getpid()}-{mark}")
     try:
-        yield _make(places, workers)
+        yield _make(places, workers, control_node)
     finally:
         cleanup.remove(places.id)
 
 
-def _make(places: StackPlaces, workers: int) -> Lab:
+def _make(places: StackPlaces, workers: int, control_node: bool) -> Lab:
     stack.make(places)
     fabric.make(places)
     addresses = {CONTROL: "198.18.0.10"} | {f"worker-{n}": f"198.18.0.{10 + n}" for n in range(1, workers + 1)}
     for host, address in addresses.items():
         hosts.make(places, hosts.Spec(name=host, address=f"{address}/24"))
-    cluster = Cluster(address=addresses.pop(CONTROL))
+    cluster = Cluster(address=addresses[CONTROL], dns="10.96.0.10")
+    if not control_node:
+        del addresses[CONTROL]
     server = f"https://{cluster.address}:{cluster.port}"
     roots = credentials.authorities()
     files = credentials.control_plane(
@@ -107,24 +114,42 @@ def _make(places: StackPlaces, workers: int) -> Lab:
     )
     plane = control_plane.Spec(host=CONTROL, cluster=cluster, files=files)
     control_plane.make(places, plane)
-    nodes = {
-        host: node.Spec(
-            host=host,
-            address=address,
-            cluster=cluster,
-            files=credentials.node(roots, host=host, address=address, server=server),
-        )
-        for host, address in addresses.items()
-    }
-    tool = _tool(places)
-    for host, spec in nodes.items():
-        node.make(places, spec)
-        archive = places.host(host).root / "tool.tar"
-        archive.write_bytes(images.archive(images.Image(name=IMAGE, files={"tool": tool}, command=("/tool",))))
-        images.load(places, host, archive, IMAGE)
-    return Lab(
-        places=places, cluster=cluster, plane=plane, admin=credentials.admin(roots, server, places.id), nodes=nodes
+    lab = Lab(
+        places=places,
+        cluster=cluster,
+        plane=plane,
+        admin=credentials.admin(roots, server, places.id),
+        nodes={},
+        roots=roots,
+        tool=_tool(places),
     )
+    for host, address in addresses.items():
+        _node(lab, host, address)
+    return lab
+
+
+def join(lab: Lab, host: str, address: str) -> None:
+    """One more node, on a host of its own. It is not waited for."""
+    hosts.make(lab.places, hosts.Spec(name=host, address=f"{address}/24"))
+    _node(lab, host, address)
+
+
+def _node(lab: Lab, host: str, address: str) -> None:
+    """The host becomes a node, with the test tool's image on it."""
+    spec = node.Spec(
+        host=host,
+        address=address,
+        cluster=lab.cluster,
+        files=credentials.node(
+            lab.roots, host=host, address=address, server=f"https://{lab.cluster.address}:{lab.cluster.port}"
+        ),
+        taints=("node-role.kubernetes.io/control-plane:NoSchedule",) if host == CONTROL else (),
+    )
+    node.make(lab.places, spec)
+    archive = lab.places.host(host).root / "tool.tar"
+    archive.write_bytes(images.archive(images.Image(name=IMAGE, files={"tool": lab.tool}, command=("/tool",))))
+    images.load(lab.places, host, archive, IMAGE)
+    lab.nodes[host] = spec
 
 
 def _tool(places: StackPlaces) -> bytes:

@@ -45,8 +45,8 @@ class Held:
         return {name: self.dump(name) for name in self.hosts}
 
     def wanted(self, host: str) -> MapImage:
-        """What the maps should hold by what is in the store now, `config` apart. Computed by nothing that the agent
-        remembers; only the numbers of flow tables and devices are read from the host."""
+        """What the maps should hold by what is in the store now, `config` and `listed` apart. Computed by nothing that
+        the agent remembers; only the numbers of flow tables and devices are read from the host."""
         vpcs = {obj.name: obj for obj in self.store.list(Vpc)}
         with self.maps(host) as maps:
             slot_of = slots.read(maps.read("vpcs"))
@@ -66,7 +66,7 @@ class Held:
         listed = [(kind, name) for name in divided for kind in (Vpc.kind, NetworkService.kind)]
         listed += [(Subnet.kind, name) for name in bounced(world)]
         image = desired(World(**{**vars(world), "listed": frozenset(listed)}))
-        return {name: image.get(name, {}) for name in PUT_ORDER if name != "config"}
+        return {name: image.get(name, {}) for name in PUT_ORDER if name not in ("config", "listed")}
 
     def differences(self) -> list[str]:
         """Hosts and maps whose content is not what the store asks for."""

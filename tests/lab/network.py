@@ -26,7 +26,7 @@ from node_agent.cni.protocol import Reply, Request
 from node_agent.datapath.layout import BackendKey
 from node_agent.emulation import cleanup, endpoints, fabric, hosts, processes, stack
 from node_agent.model import config
-from node_agent.model.config import AgentConfig, ControllerConfig, Timers, UplinkMode
+from node_agent.model.config import AgentConfig, ControllerConfig, Listed, Timers, UplinkMode
 from node_agent.model.errors import MizarError
 from node_agent.model.objects import (
     NetworkEndpoint,
@@ -94,9 +94,10 @@ class Network(Held):
         mode: UplinkMode = "generic",
         timers: Timers | None = None,
         leaving: float = ControllerConfig.leaving,
+        listed: tuple[Listed, ...] = (),
     ) -> None:
-        """`leaving`: seconds that a member which leaves a VPC set goes on answering."""
-        self.mode, self.timers, self._leaving = mode, timers or Timers(), leaving
+        """`leaving`: seconds that a member which leaves a VPC set goes on answering. `listed`: as in AgentConfig."""
+        self.mode, self.timers, self._leaving, self._listed = mode, timers or Timers(), leaving, listed
         self.pods: dict[str, Pod] = {}
         stack.make(places)
         fabric.make(places)
@@ -151,6 +152,7 @@ class Network(Held):
                 bpf_objects=str(self._objects),
                 mode=self.mode,
                 timers=self.timers,
+                listed=self._listed,
             )
         )
         return daemons.start(places.root, "agent", text, netns=self.places.netns_path(host))
@@ -233,10 +235,11 @@ class Network(Held):
 
     def _acts_by(self, host: str, service: NetworkService, wanted: MapImage) -> bool:
         """Whether the host has these rows, and no other backend of that VIP."""
-        vip = number(service.spec.vip)
+        mine = self.vni(service.spec.vpc), number(service.spec.vip)
         with self.maps(host) as maps:
             have = {name: maps.read(name) for name in ("services", "maglev", "backends")}
-        found = {key for key in have["backends"] if BackendKey.unpack(key).vip == vip}
+        keys = ((raw, BackendKey.unpack(raw)) for raw in have["backends"])
+        found = {raw for raw, key in keys if (key.vni, key.vip) == mine}
         others = found - wanted["backends"].keys() if "backends" in wanted else found
         return not others and all(have[name].items() >= rows.items() for name, rows in wanted.items())
 

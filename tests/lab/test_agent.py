@@ -16,7 +16,7 @@ import pytest
 
 from node_agent.cni import client
 from node_agent.cni.protocol import Reply, Request
-from node_agent.datapath.direct import ICMP, Flow, StackFlows
+from node_agent.datapath.direct import ICMP, Flow, Question, StackFlows
 from node_agent.datapath.layout import Counter
 from node_agent.datapath.maps import HostMaps
 from node_agent.emulation import endpoints, fabric, hosts, processes
@@ -83,7 +83,7 @@ class Stack:
         here, there = self.endpoint(source), self.endpoint(target)
         flow = Flow(vni=7, proto=ICMP, src=here.spec.address, dst=there.spec.address, sport=number, dport=number)
         with StackFlows(self.places) as flows:
-            return flows.direct(here.spec.host, flow, there.status.host_address)
+            return flows.answer(here.spec.host, Question(flow=flow, peer=there.status.host_address))
 
     def maps(self) -> dict[str, MapImage]:
         found = {}

@@ -37,7 +37,7 @@ def unanswered(places: StackPlaces) -> list[str]:
     pairs = [(source, target) for source in NAMES for target in range(len(NAMES))]
     answers = probes.run(
         [
-            Request(protocol="icmp", source=places.netns_path(source), address=address(target), timeout=2)
+            Request(protocol="icmp", source=str(places.netns_path(source)), address=address(target), timeout=2)
             for source, target in pairs
         ]
     )

@@ -80,10 +80,12 @@ def lab(computer: dict[str, object]) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def pods(lab: Lab) -> dict[str, str]:
+def pods(lab: Lab, until: Until) -> dict[str, str]:
     """Node -> the name of its pod of the test tool, running."""
     lab.apply(PODS)
     lab.kubectl("rollout", "status", "daemonset/tool", f"--timeout={PATIENCE:g}s", timeout=PATIENCE + 10)
+    # A control plane that was just away may take nodes, and so their pods, for lost for a moment.
+    until(lambda: set(running(lab)) == set(lab.nodes), PATIENCE, "a pod on every node")
     return running(lab)
 
 

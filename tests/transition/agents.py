@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from node_agent.agent.beside import at_once
 from node_agent.agent.host import Clock, HostAgent
 from node_agent.agent.log import Log
 from node_agent.cni.protocol import Reply, Request
@@ -86,7 +87,7 @@ class Agents:
     def start(self, name: str, store: Any = None) -> HostAgent:
         """A new agent on the host, as after a kill; it has taken its first turn."""
         host = self.hosts[name]
-        clock = Clock(self.clock, self.clock, lambda seconds: self._sleep(name, seconds))
+        clock = Clock(self.clock, self.clock, lambda seconds: self._sleep(name, seconds), at_once)
         host.agent = HostAgent(
             host.config, store or self.store, host.maps, host.kernel, Log(name, host.log, self.clock), clock
         )

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from node_agent.agent import claims
+from node_agent.agent.endpoints import LATE
 from node_agent.cni import protocol
 from node_agent.cni.protocol import Reply, Request
 from node_agent.datapath.layout import EndpointKey, FlowEntry, FlowKey, PortKey
 from node_agent.model.addresses import Usable
 from node_agent.model.errors import Temporary
-from node_agent.model.objects import NetworkEndpoint, NetworkHost, NetworkHostSpec, Subnet, Vpc
+from node_agent.model.objects import NetworkEndpoint, NetworkEndpointSpec, NetworkHost, NetworkHostSpec, Subnet, Vpc
 from node_agent.model.places import veth_name
 from node_agent.rows.image import mapped
 from node_agent.testing.store import FakeStore
@@ -147,6 +148,71 @@ def test_a_subnet_is_filled_to_its_last_address_emptied_and_filled_again(agents:
         assert "all 13 of 10.0.1.0/28 are taken" in full.message
         for i in range(13):
             assert agents.delete(f"h{i % 5}", f"c{i}").code == 0
+
+
+def test_the_first_of_a_vpc_that_gets_no_address_leaves_no_flow_table(agents: Agents) -> None:
+    for i in range(13):
+        assert agents.add(f"h{i % 3}", f"c{i}").code == 0
+    agents.settle()
+    before, host = agents.images()["h4"], agents.hosts["h4"]
+    assert agents.add("h4", "one too many").code == protocol.EXHAUSTED
+    assert (agents.images()["h4"], host.maps.sizes) == (before, {})
+    assert agents.hosts["h0"].maps.sizes
+
+
+def test_a_device_that_cannot_be_made_is_an_error_and_the_next_add_mends_it(agents: Agents) -> None:
+    host = agents.hosts["h4"]
+    host.kernel.fail = [Temporary("add veth: busy")]
+    assert agents.add("h4", "c").code == protocol.TRY_AGAIN
+    assert not host.kernel.devices and not agents.images()["h4"].get("locals")
+    assert agents.add("h4", "c").code == 0
+    assert len(agents.store.list(NetworkEndpoint)) == 1
+    assert agents.delete("h4", "c").code == 0 and not agents.store.list(NetworkEndpoint)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_others_claimed_for_the_container_is_found(agents: Agents, late: bool) -> None:
+    """By whoever moves it here, at any time; by an agent that died, in the time in which that can take effect."""
+    agents.hosts["h3"].alive = False  # it does not look at the store
+    agents.clock.advance(LATE + 1 if late else 0)
+    spec = NetworkEndpointSpec(vpc="blue", subnet="s1", address="10.0.1.9", host="h3", container_id="c")
+    agents.store.create(NetworkEndpoint(name=f"{VNI}-10.0.1.9", spec=spec))
+    asked = Request(verb="ADD", container_id="c", netns=agents.netns("h3", "c"), vpc="blue", subnet="s1")
+    if not late:
+        asked = dataclasses.replace(asked, network="net")
+    assert agents.ask("h3", asked).address == "10.0.1.9"
+
+
+def test_of_a_runtimes_container_the_store_is_not_asked_what_this_agent_knows(agents: Agents) -> None:
+    agents.clock.advance(LATE + 1)
+    host = agents.hosts["h3"]
+    where = {"netns": agents.netns("h3", "c"), "vpc": "blue", "subnet": "s1", "network": "net"}
+    assert agents.ask("h3", Request(verb="ADD", container_id="first", **where)).code == 0
+    agents.settle()
+    asked = []
+
+    class Counting:
+        def __getattr__(self, verb: str) -> Any:
+            asked.append(verb)
+            return getattr(agents.store, verb)
+
+    host.agent._endpoints._store = Counting()  # type: ignore[union-attr, assignment]
+    assert agents.ask("h3", Request(verb="ADD", container_id="c", **where)).code == 0
+    assert asked == ["create", "put_status"]
+
+
+def test_late_news_of_what_was_removed_here_removes_nothing_again(agents: Agents) -> None:
+    reply = agents.add("h3", "c")
+    agents.settle()
+    seen = agents.store.get(NetworkEndpoint, reply.endpoint)
+    assert agents.delete("h3", "c").code == 0
+    late = dataclasses.replace(seen, meta=dataclasses.replace(seen.meta, deleting=True))
+    agents.hosts["h3"].agent._tables.put(late)
+    assert agents.add("h3", "c").code == 0
+    agents.settle()
+    assert agents.hosts["h3"].log.getvalue().count("endpoint removed") == 1
+    assert agents.delete("h3", "c").code == 0
+    assert agents.hosts["h3"].agent._tables.own() == ()
 
 
 def test_a_taken_address_names_its_owner(agents: Agents) -> None:

@@ -98,7 +98,7 @@ def test_status_verb_tells_and_touches_nothing(agents: Agents) -> None:
     host.kernel.indexes[veth] += 100
     before, steps = str(host.kernel) + str(host.maps), len(host.maps.steps)
     reply = agents.ask("h0", Request(verb="STATUS"))
-    assert reply.code == protocol.NOT_AVAILABLE
+    assert reply.code == protocol.LIMITED
     for said in (
         "transit_xdp is not attached to xdp",
         f"endpoint_tc is not attached to {veth}",
@@ -119,7 +119,7 @@ def test_repair_verb_puts_right_at_once(agents: Agents) -> None:
     host.kernel.down = True
     for verb in ("REPAIR", "STATUS"):
         reply = agents.ask("h2", Request(verb=verb))  # type: ignore[arg-type]
-        assert (reply.code, reply.message) == (protocol.NOT_AVAILABLE, "uplink: uplink0 is down")
+        assert (reply.code, reply.message) == (protocol.LIMITED, "uplink: uplink0 is down")
 
 
 def test_a_changed_uplink_is_told_by_status_and_to_the_programs_by_repair(agents: Agents) -> None:

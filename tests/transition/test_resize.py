@@ -21,7 +21,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World(hosts=3)
 
     @contextlib.contextmanager
-    def opened(stack: str) -> Iterator[Any]:
+    def opened(stack: str, kubeconfig: str = "") -> Iterator[Any]:
         yield made.store
 
     def wait(seconds: float, look: Any, what: Any) -> Any:
@@ -33,7 +33,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         return found
 
     monkeypatch.setattr(objects, "opened", opened)
-    monkeypatch.setattr(objects, "present", lambda stack: True)
+    monkeypatch.setattr(objects, "present", lambda stack, kubeconfig="": True)
     for module in ("base", "vpc", "subnet"):
         monkeypatch.setattr(f"infra.providers.{module}.wait", wait)
     return made

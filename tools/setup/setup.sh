@@ -58,4 +58,4 @@ fi
 # --- what we make -----------------------------------------------------------------------------------------------
 tools/setup/venv.sh "$python"
 [ -n "$own" ] || tools/setup/engine.sh
-"${MAKE:-make}" -s --no-print-directory bpf >&2
+"${MAKE:-make}" -s --no-print-directory bpf cni >&2

@@ -36,10 +36,25 @@ names = [stack["name"] for stack in json.loads(sys.argv[1])]
 sys.exit(not any(name == sys.argv[2] or name.endswith("/" + sys.argv[2]) for name in names))' "$list" "$stack"
 }
 
+# In the stack's own folder, which goes when the stack goes. `mizar` looks for it there too.
+write_kubeconfig() {
+    local id text file
+    id=$(pulumi stack output stackId --stack "$stack")
+    text=$(pulumi stack output kubeconfig --show-secrets --stack "$stack") ||
+        fail "stack $stack has no cluster: no kubeconfig among its outputs"
+    file=/run/mizar/$id/kubeconfig
+    (umask 077 && printf '%s\n' "$text" >"$file.new")
+    mv -T "$file.new" "$file"
+    printf '%s\n' "$file"
+}
+
 case $verb in
 up | preview)
-    # What the cluster of such a stack runs is built first; it may be on its way in the background.
-    if grep -qE '^ *mizar:target: *local-k8s' "stacks/Pulumi.$stack.yaml" 2>/dev/null; then tools/setup/kubernetes.sh; fi
+    if grep -qE '^ *mizar:target: *local-k8s' "stacks/Pulumi.$stack.yaml" 2>/dev/null; then
+        # What the cluster of such a stack runs is built first; it may be on its way in the background.
+        tools/setup/kubernetes.sh
+        tools/providers/kubernetes/install.sh
+    fi
     # Also a preview needs the stack; an empty one costs nothing and `make down` removes it.
     pulumi stack select --create "$stack"
     drop_stale_lock
@@ -51,6 +66,7 @@ up | preview)
 summary)
     outputs=$(pulumi stack output --json --stack "$stack")
     .venv/bin/python tools/setup/summary.py <<<"$outputs"
+    if grep -q '"kubeconfig"' <<<"$outputs"; then say "kubectl: export KUBECONFIG=$(write_kubeconfig)"; fi
     ;;
 refresh)
     drop_stale_lock
@@ -66,15 +82,6 @@ down)
     # The state goes too, so that nothing of the stack is left; its config file is the user's.
     pulumi stack rm --yes --preserve-config --stack "$stack"
     ;;
-kubeconfig)
-    id=$(pulumi stack output stackId --stack "$stack")
-    text=$(pulumi stack output kubeconfig --show-secrets --stack "$stack") ||
-        fail "stack $stack has no cluster: no kubeconfig among its outputs"
-    # In the stack's own folder, which goes when the stack goes.
-    file=/run/mizar/$id/kubeconfig
-    (umask 077 && printf '%s\n' "$text" >"$file.new")
-    mv -T "$file.new" "$file"
-    printf '%s\n' "$file"
-    ;;
+kubeconfig) write_kubeconfig ;;
 *) fail "stack.sh: unknown verb $verb" ;;
 esac

@@ -23,7 +23,9 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
         for subnet in told["subnets"]:
             if subnet["vpc"] == vpc["name"]:
                 count = sum(one["vpc"] == vpc["name"] and one["subnet"] == subnet["name"] for one in told["endpoints"])
-                yield _line(f"  {subnet['name']}", f"{subnet['cidr']}, {_count(count, 'endpoint')}")
+                # On a cluster the endpoints are its pods, which no output tells of.
+                tail = "" if "kubeconfig" in told else f", {_count(count, 'endpoint')}"
+                yield _line(f"  {subnet['name']}", f"{subnet['cidr']}{tail}")
         for service in told["services"]:
             if service["vpc"] == vpc["name"]:
                 ports = ", ".join(f"{port['protocol']} {int(port['port'])}" for port in service["ports"])

@@ -65,6 +65,9 @@ def make(places: StackPlaces, spec: Spec) -> Observed:
     with links.opened(places.netns_path(spec.host)) as net:
         # The service `kubernetes` without anything that serves services: its address is this host's own.
         net.add_address("lo", f"{ipaddress.ip_network(spec.cluster.services)[1]}/32")
+    if processes.inspect(own / STORE, STORE) is None:
+        # Long without its store, an API server tries it less and less often: minutes apart, which nobody waits for.
+        processes.stop(own / SERVED, SERVED)
     for name in (STORE, SERVED):
         processes.start(_spec(places, spec, name))
     until = time.monotonic() + READY_PATIENCE

@@ -1,25 +1,19 @@
 """Container images without a registry: an archive is written from files, and loaded into a machine's containerd.
 
-Called by `node` (the pause image) and the tests.
+Called by `node` (the pause image), the provider of node images, and the tests.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import platform
-import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from node_agent.emulation.cluster import machines
+from node_agent.emulation.cluster import machines, oci
 from node_agent.model.errors import Permanent
 from node_agent.model.places import StackPlaces
 
 IMPORT_TIMEOUT = 120.0
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 CTR = ("/opt/containerd/bin/ctr", "--namespace=k8s.io")
 
 
@@ -36,28 +30,9 @@ class Image:
 
 def archive(image: Image) -> bytes:
     """A tar of the image in OCI's layout: the same bytes for the same image, on any day."""
-    layer = _tar({path.lstrip("/"): (content, 0o755) for path, content in image.files.items()})
-    config = _json(
-        {
-            "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
-            "os": "linux",
-            "config": {"Entrypoint": list(image.command), **({"User": image.user} if image.user else {})},
-            "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
-        }
-    )
-    manifest = _json(
-        {
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": _about(config, "application/vnd.oci.image.config.v1+json"),
-            "layers": [_about(layer, "application/vnd.oci.image.layer.v1.tar")],
-        }
-    )
-    listed = _about(manifest, "application/vnd.oci.image.manifest.v1+json")
-    index = {"schemaVersion": 2, "manifests": [{**listed, "annotations": {"io.containerd.image.name": image.name}}]}
-    blobs = {f"blobs/sha256/{_digest(blob)[7:]}": (blob, 0o644) for blob in (layer, config, manifest)}
-    layout = (_json({"imageLayoutVersion": "1.0.0"}), 0o644)
-    return _tar({"oci-layout": layout, "index.json": (_json(index), 0o644), **blobs})
+    files = {path: oci.File(content=content, mode=0o755) for path, content in image.files.items()}
+    config = {"Entrypoint": list(image.command), **({"User": image.user} if image.user else {})}
+    return oci.archive(oci.assemble([oci.layer(files)], config), image.name)
 
 
 def load(places: StackPlaces, host: str, source: Path, name: str) -> None:
@@ -77,27 +52,11 @@ def names(places: StackPlaces, host: str) -> tuple[str, ...]:
     return tuple(_ctr(places, host, "images", "ls", "-q").split())
 
 
+def remove(places: StackPlaces, host: str, *unwanted: str) -> None:
+    """These names are not in the machine's containerd; what runs of them goes on. Raises CommandError."""
+    if there := sorted(set(unwanted) & set(names(places, host))):
+        _ctr(places, host, "images", "rm", "--sync", *there)
+
+
 def _ctr(places: StackPlaces, host: str, *arguments: str) -> str:
     return machines.run(places, host, (*CTR, *arguments), IMPORT_TIMEOUT)
-
-
-def _tar(files: Mapping[str, tuple[bytes, int]]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for path, (content, mode) in files.items():
-            entry = tarfile.TarInfo(path)
-            entry.size, entry.mode = len(content), mode
-            tar.addfile(entry, io.BytesIO(content))
-    return buffer.getvalue()
-
-
-def _json(value: object) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _digest(blob: bytes) -> str:
-    return "sha256:" + hashlib.sha256(blob).hexdigest()
-
-
-def _about(blob: bytes, kind: str) -> dict[str, object]:
-    return {"mediaType": kind, "digest": _digest(blob), "size": len(blob)}

@@ -155,10 +155,10 @@ def test_a_client_that_dribbles_has_one_deadline_for_its_whole_line(
         def settimeout(self, seconds: float) -> None:
             assert 0 < seconds <= module.PATIENCE
 
-        def recv(self, _: int) -> bytes:
+        def recvmsg(self, *_: int) -> tuple[bytes, list[object], int, None]:
             now[0] += module.PATIENCE / 4
             assert now[0] <= module.PATIENCE + 1, "it waits for ever"
-            return b"x"
+            return b"x", [], 0, None
 
     with there:
         log = served(Dribbling())

@@ -99,3 +99,16 @@ def test_a_line_for_each_stack_or_what_to_do() -> None:
     one = stacks.Stack(id="local-123456", folder="/run/mizar/local-123456", pids={"host-1": 7})
     assert stacks.text([one]) == "local-123456  /run/mizar/local-123456  1 process"
     assert "make up" in stacks.text([])
+
+
+def test_a_stack_whose_objects_a_cluster_keeps_is_one_too(run: Path) -> None:
+    id_ = stack_id("local-k8s", CLONE)
+    kubelet = run / id_ / "hosts" / "host-1" / "node" / "kubelet"
+    kubelet.mkdir(parents=True)
+    (run / id_ / "kubeconfig").touch()
+    started = Path(f"/proc/{os.getpid()}/stat").read_text().rpartition(")")[2].split()[19]
+    (kubelet / "kubelet.pid").write_text(f"{os.getpid()} {started}")
+    assert chosen(name="local-k8s") == id_
+    assert chosen() == id_, "the only one that runs"
+    (told,) = stacks.found()
+    assert told.pids == {"host-1": os.getpid()}

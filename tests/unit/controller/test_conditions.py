@@ -66,8 +66,7 @@ class World:
 
     def ready(self, name: str) -> Condition:
         holder = self.state.subnets.get(name) or self.state.vpcs[name]
-        [condition] = holder.status.conditions
-        assert condition.type == READY
+        [condition] = [each for each in holder.status.conditions if each.type == READY]
         return condition
 
 

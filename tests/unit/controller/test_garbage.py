@@ -63,6 +63,7 @@ def test_unused() -> None:
         )
 
     service = NetworkService(name="svc", spec=NetworkServiceSpec(vpc="serving", vip="10.0.9.9"))
+    follows = NetworkService(name="a.b.empty", spec=NetworkServiceSpec(vpc="empty", vip="10.96.0.9", source="a/b"))
     lifts = unused(
         [vpc("blue"), vpc("empty"), vpc("serving"), vpc("wanted", deleting=False), vpc("divided")],
         [
@@ -72,6 +73,6 @@ def test_unused() -> None:
             subnet("kept", "blue", deleting=False),
         ],
         [endpoint("alive", deleting=False)],
-        [service],
+        [service, follows],
     )
     assert [(lift.object.kind, lift.object.name) for lift in lifts] == [("Subnet", "bare"), ("Vpc", "empty")]

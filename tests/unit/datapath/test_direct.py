@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from node_agent.datapath.direct import ICMP, TCP, UDP, Flow, HostFlows, StackFlows
+from node_agent.datapath.direct import ICMP, TCP, UDP, Flow, HostFlows, Question, StackFlows
 from node_agent.datapath.layout import FlowEntry, FlowFlag, FlowKey, NatEntry, NatKind, VpcKey, VpcRow
 from node_agent.model.places import StackPlaces
 from node_agent.testing.maps import FakeMaps
@@ -102,5 +102,5 @@ def test_missing_tables_are_named() -> None:
 
 def test_a_host_without_maps_is_a_reason_and_no_error() -> None:
     with StackFlows(StackPlaces("no-such-stack")) as flows:
-        assert "host h1: " in (flows.direct("h1", ECHO, PEER) or "")
-        assert "nothing is pinned" in (flows.translated("h1", CONNECT, "10.0.1.3", PEER) or "")
+        assert "host h1: " in (flows.answer("h1", Question(flow=ECHO, peer=PEER)) or "")
+        assert "nothing is pinned" in (flows.answer("h1", Question(flow=CONNECT, peer=PEER, backend="10.0.1.3")) or "")

@@ -12,7 +12,8 @@ import pytest
 
 from node_agent.agent import __main__ as agent
 from node_agent.controller import __main__ as controller
-from node_agent.emulation import cleanup, endpoints, folders, hosts, processes, supervisor, workload
+from node_agent.emulation import cleanup, endpoints, folders, hosts, processes, supervisor
+from node_agent.health import workload
 from node_agent.model.errors import Invalid
 from node_agent.model.places import StackPlaces
 

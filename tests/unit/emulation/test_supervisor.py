@@ -17,7 +17,9 @@ def test_a_record_of_a_living_process_is_recognised() -> None:
     assert line.split()[3] == "7"
 
 
-@pytest.mark.parametrize("line", ["", "x", "12", "12 34", f"{os.getpid()} 1 boot 0", "0 0 0 0"])
+@pytest.mark.parametrize(
+    "line", ["", "x", "12", "12 34", pytest.param(f"{os.getpid()} 1 boot 0", id="ours but older"), "0 0 0 0"]
+)
 def test_a_record_of_nobody_is_not(line: str) -> None:
     assert supervisor.alive(line) == 0
 

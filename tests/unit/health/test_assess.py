@@ -6,9 +6,9 @@ from node_agent.health.answers import Answer
 from node_agent.health.assess import Outcome, assess, judge, summary
 from node_agent.health.pairs import Endpoint, Pair, Service
 
-ALICE = Endpoint(vpc="a", subnet="s1", name="alice", address="10.0.0.2", host="host-1", netns="/n/alice")
-ADAM = Endpoint(vpc="a", subnet="s1", name="adam", address="10.0.0.3", host="host-2", netns="/n/adam")
-BOB = Endpoint(vpc="b", subnet="s1", name="bob", address="10.0.0.4", host="host-2", netns="/n/bob")
+ALICE = Endpoint(vpc="a", subnet="s1", name="alice", address="10.0.0.2", host="host-1", place="/n/alice")
+ADAM = Endpoint(vpc="a", subnet="s1", name="adam", address="10.0.0.3", host="host-2", place="/n/adam")
+BOB = Endpoint(vpc="b", subnet="s1", name="bob", address="10.0.0.4", host="host-2", place="/n/bob")
 FRIENDS = Pair(source=ALICE, target=ADAM, relation="same subnet")
 STRANGERS = Pair(source=ALICE, target=BOB, relation="other vpc")
 

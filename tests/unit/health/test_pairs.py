@@ -9,7 +9,7 @@ from node_agent.health.pairs import Endpoint, Service, choose, equal_addresses, 
 def endpoint(vpc: str, name: str, host: str, subnet: str = "s1", address: str = "") -> Endpoint:
     number = sum(map(ord, name)) % 250
     return Endpoint(
-        vpc=vpc, subnet=subnet, name=name, address=address or f"10.0.0.{number}", host=host, netns="/n/" + name
+        vpc=vpc, subnet=subnet, name=name, address=address or f"10.0.0.{number}", host=host, place="/n/" + name
     )
 
 

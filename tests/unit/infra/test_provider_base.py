@@ -90,6 +90,16 @@ def test_hidden_inputs_count_as_no_difference_and_arrive_by_their_name(lamp: Lam
     assert lamp._props(INPUTS).dry is False
 
 
+def test_what_cannot_be_looked_at_now_is_a_change(lamp: LampProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = made(lamp)
+
+    def dark(_: LampProps) -> Outputs | None:
+        raise Temporary("look at the lamp: too dark")
+
+    monkeypatch.setattr(lamp, "observe", dark)
+    assert lamp.diff("s/a", old, INPUTS).changes is True
+
+
 def test_what_is_gone_or_broken_is_a_change(lamp: LampProvider) -> None:
     old = made(lamp)
     lamp.world["a"]["lit"] = False

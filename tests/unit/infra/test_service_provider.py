@@ -20,11 +20,11 @@ def store(monkeypatch: pytest.MonkeyPatch) -> FakeStore:
     made = FakeStore()
 
     @contextlib.contextmanager
-    def opened(stack: str) -> Iterator[FakeStore]:
+    def opened(stack: str, kubeconfig: str = "") -> Iterator[FakeStore]:
         yield made
 
     monkeypatch.setattr(objects, "opened", opened)
-    monkeypatch.setattr(objects, "present", lambda stack: True)
+    monkeypatch.setattr(objects, "present", lambda stack, kubeconfig="": True)
     return made
 
 

@@ -26,7 +26,9 @@ ENDPOINT = NetworkEndpoint(
     spec=NetworkEndpointSpec(vpc="blue", subnet="web", address="10.0.0.2", host="host-2", container_id="c"),
 )
 SERVICE = NetworkService(name="svc", spec=NetworkServiceSpec(vpc="blue", vip="10.0.9.9"))
-ALL: list[Object] = [BLUE, RED, WEB, DB, HOST, OTHER, UNUSED, ENDPOINT, SERVICE]
+# Made of a Service of the cluster: it ends with the VPC and does not keep it.
+FOLLOWS = NetworkService(name="a.b.blue", spec=NetworkServiceSpec(vpc="blue", vip="10.96.0.9", source="a/b"))
+ALL: list[Object] = [BLUE, RED, WEB, DB, HOST, OTHER, UNUSED, ENDPOINT, SERVICE, FOLLOWS]
 
 
 def test_users() -> None:

@@ -19,7 +19,17 @@ def test_from_nothing_serving_comes_last_and_locals_before_bouncing() -> None:
 def test_to_nothing_serving_goes_first_and_config_stays() -> None:
     steps = diff(EVERYTHING, {})
     services = ["services", "maglev", "backends"]
-    assert [c.map for c in steps] == ["serving", *services, "endpoints", "ports", "locals", "routes", "subnets", "vpcs"]
+    assert [c.map for c in steps] == [
+        "serving",
+        *services,
+        "endpoints",
+        "ports",
+        "locals",
+        "routes",
+        "subnets",
+        "vpcs",
+        "listed",
+    ]
     assert all(c.verb == "delete" for c in steps)
 
 

@@ -4,7 +4,9 @@ import dataclasses
 from collections import Counter
 
 from node_agent.datapath.layout import (
+    BackendFlag,
     BackendKey,
+    BackendRow,
     Limit,
     MaglevKey,
     MaglevRow,
@@ -12,7 +14,7 @@ from node_agent.datapath.layout import (
     ServiceKey,
     ServiceRow,
 )
-from node_agent.model.objects import NetworkService, NetworkServiceSpec, ServiceBackend, ServicePort
+from node_agent.model.objects import BackendPort, NetworkService, NetworkServiceSpec, ServiceBackend, ServicePort
 from node_agent.rows.host import Desired
 from node_agent.rows.image import MapImage, number
 from tests.unit.rows.test_host import MEMBERS, A, service, subnet, vpc, world
@@ -155,3 +157,38 @@ def test_who_loses_a_vip_takes_no_backend_from_a_third() -> None:
     shared = BackendKey(vni=7, addr=number("10.0.1.3"), port=8080, proto=6).pack()
     assert shared in model.image()["backends"]
     assert model.image() == desired(model.world)
+
+
+def test_a_backend_is_offered_for_the_ports_it_has_where_they_arrive_there() -> None:
+    own = (BackendPort(protocol="tcp", port=80, target_port=9090),)
+    backends = (ServiceBackend(address="10.0.1.2"), ServiceBackend(address="10.0.1.3", ports=own))
+    image = at("h0", dataclasses.replace(DNS, spec=dataclasses.replace(DNS.spec, backends=backends)))
+    one, two = number("10.0.1.2"), number("10.0.1.3")
+    assert {(row.addr, row.port) for row in slots(image)} == {(one, 8080), (two, 9090)}
+    assert {(row.addr, row.port) for row in slots(image, 53, 17)} == {(one, 5353)}
+    known = {BackendKey.unpack(key) for key in image["backends"]}
+    assert {(key.port, key.proto) for key in known if key.addr == two} == {(9090, 6)}
+
+
+def test_a_vip_outside_of_the_vpcs_prefix_has_rows_like_any_other() -> None:
+    outside = dataclasses.replace(DNS, spec=dataclasses.replace(DNS.spec, vip="10.96.0.10"))
+    image = at("h0", outside)
+    assert {ServiceKey.unpack(key).vip for key in image["services"]} == {number("10.96.0.10")}
+    assert len(slots(image, vip=number("10.96.0.10"))) == SIZE
+
+
+def test_a_backend_outside_of_every_vpc_is_marked_and_is_nobodys_backend_in_here() -> None:
+    spec = dataclasses.replace(
+        DNS.spec,
+        ports=(ServicePort(protocol="tcp", port=443, target_port=6443),),
+        backends=(ServiceBackend(address="198.18.0.10", egress=True), ServiceBackend(address="10.0.1.3")),
+    )
+    image = at("h0", dataclasses.replace(DNS, spec=spec))
+    told = {row.addr: row.flags for row in slots(image, port=443)}
+    assert told == {number("198.18.0.10"): BackendFlag.EGRESS, number("10.0.1.3"): 0}
+    rows = {BackendKey.unpack(k): BackendRow.unpack(v).flags for k, v in image["backends"].items()}
+    assert {(key.addr, key.vip): flags for key, flags in rows.items()} == {
+        (number("198.18.0.10"), VIP): BackendFlag.EGRESS,
+        (number("10.0.1.3"), VIP): 0,
+        (number("10.0.1.3"), 0): 0,
+    }

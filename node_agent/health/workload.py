@@ -1,14 +1,15 @@
 """A tenant's program for tests and demonstrations: answers who it is, and remembers who asked.
 
-    python -I -S workload.py --vpc V --name N --address A       (or: python -m node_agent.emulation.workload ...)
+    python -I -S workload.py --vpc V --name N --address A       (or: python -m node_agent.health.workload ...)
 
     GET /      on TCP 8080   one JSON line {"vpc", "name", "address"}
     GET /seen  on TCP 8080   one JSON line {peer address: {"tcp": requests, "udp": datagrams, "stream": connections}}
     any datagram on UDP 8080 the same JSON line as GET /
     TCP 8081                 every byte comes back
 
-`emulation.endpoints` runs one per endpoint, in the endpoint's namespace, under a supervisor; the probes of `health` and
-the tests talk to it. Thousands of them may run on a machine, so it imports little and nothing of this project.
+`emulation.endpoints` runs one per endpoint, in the endpoint's namespace, under a supervisor; on a cluster it is what
+runs in the health gate's pods. The probes of `health` and the tests talk to it. Thousands of them may run on a machine,
+so it imports little and nothing of this project.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from __future__ import annotations
 import contextlib
 import json
 import selectors
+import signal
 import socket
 import sys
 import time
 
-USAGE = "usage: python -m node_agent.emulation.workload --vpc VPC --name NAME --address ADDRESS"
+USAGE = "usage: python -m node_agent.health.workload --vpc VPC --name NAME --address ADDRESS"
 PORT, STREAM_PORT = 8080, 8081
 PEERS_MOST = 4096  # addresses remembered; later ones are counted as "others"
 CONNECTIONS_MOST = 256
@@ -163,6 +165,8 @@ def main(arguments: list[str]) -> int:
     if sorted(keys) != ["--address", "--name", "--vpc"] or len(arguments) != 6:
         print(USAGE, file=sys.stderr)
         return 2
+    # As the first process of a container it would not end without being told how.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     Workload({key[2:]: value for key, value in zip(keys, arguments[1::2], strict=True)}).run()
     return 0
 

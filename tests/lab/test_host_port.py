@@ -1,0 +1,97 @@
+"""A host with a port in the VPC of its pods: who reaches whom with it, and that nothing is left of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.providers.host_port import HostPortProps, HostPortProvider
+from node_agent.emulation.cluster import host_port
+from node_agent.kernel import links, netns
+from node_agent.kernel.commands import CommandError
+from tests.lab import mizar
+from tests.lab.cluster import Lab
+
+pytestmark = pytest.mark.root
+
+Until = Callable[..., float]
+PATIENCE = 60.0  # seconds; a bound for a loaded machine, nothing is measured by it
+PROVIDER = HostPortProvider()
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    with mizar.made(__name__) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def pods(lab: Lab) -> dict[str, str]:
+    """One pod of the default VPC per node: node -> address."""
+    lab.apply(*(mizar.pod(f"on-{node}", node) for node in lab.nodes))
+    found = mizar.addresses(lab, *(f"on-{node}" for node in lab.nodes))
+    return {node: found[f"on-{node}"] for node in lab.nodes}
+
+
+@pytest.fixture
+def port(lab: Lab) -> Iterator[HostPortProps]:
+    """The first node's."""
+    props = HostPortProps(
+        stack=lab.places.id, host=next(iter(lab.nodes)), vpc="blue", subnet="front", prefixes=("10.50.0.0/16",)
+    )
+    PROVIDER.ensure(props, None)
+    yield props
+    PROVIDER.remove(props)
+
+
+def answers(where: Path, address: str) -> bool:
+    try:
+        netns.run_in(where, ["ping", "-n", "-c1", "-W2", address], 10.0)
+    except CommandError:
+        return False
+    return True
+
+
+def test_without_one_a_host_reaches_no_pod(lab: Lab, pods: dict[str, str]) -> None:
+    for node in lab.nodes:
+        assert not any(answers(lab.places.netns_path(node), address) for address in pods.values())
+
+
+def test_a_host_and_the_pods_of_every_node_reach_each_other(
+    lab: Lab, pods: dict[str, str], port: HostPortProps
+) -> None:
+    observed = PROVIDER.observe(port)
+    assert observed is not None
+    for node, address in pods.items():
+        assert answers(lab.places.netns_path(port.host), address)
+        assert answers(mizar.space(lab, node, f"on-{node}"), observed["address"])
+    other = next(node for node in lab.nodes if node != port.host)
+    assert not any(answers(lab.places.netns_path(other), address) for address in pods.values())
+
+
+def test_it_is_repaired_and_keeps_its_address(lab: Lab, pods: dict[str, str], port: HostPortProps) -> None:
+    before = PROVIDER.observe(port)
+    with links.opened(lab.places.netns_path(port.host)) as net:
+        net.delete(host_port.LINK)
+    assert PROVIDER.observe(port) is None
+    assert PROVIDER.ensure(port, port) == before
+    assert all(answers(lab.places.netns_path(port.host), address) for address in pods.values())
+
+
+def test_nothing_is_left_of_one(lab: Lab, pods: dict[str, str], port: HostPortProps, until: Until) -> None:
+    PROVIDER.remove(port)
+    PROVIDER.remove(port)
+    assert PROVIDER.observe(port) is None
+    assert not netns.exists(lab.places.netns_path(host_port.name(port.host)))
+    with links.opened(lab.places.netns_path(port.host)) as net:
+        assert net.get(host_port.LINK) is None
+
+    def released() -> bool:
+        return {each["spec"]["address"] for each in lab.get("networkendpoints")["items"]} == set(pods.values())
+
+    until(released, PATIENCE, "the address")
