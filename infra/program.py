@@ -45,7 +45,7 @@ def build(target: Target, intent: Plan, *, preview: bool) -> dict[str, Any]:
     networks = target.networks(intent, machines)
     attached = target.endpoints(intent, machines, networks)
     served = target.services(intent, machines, networks, attached)
-    verdict = target.health(intent, machines, attached, served, preview=preview)
+    verdict = target.health(intent, machines, networks, attached, served, preview=preview)
     return {**outputs.collect(intent, machines, networks, verdict), **machines.access}
 
 

@@ -9,7 +9,8 @@ from pulumi import ComponentResource, Resource, ResourceOptions
 
 from infra.plan import HostPlan
 from infra.providers.agent import Agent, AgentProps
-from infra.providers.host import Host, HostProps
+from infra.providers.bare_host import HostProps
+from infra.providers.host import Host
 from infra.providers.programs import Programs, ProgramsProps
 
 

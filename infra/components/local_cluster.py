@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pulumi import ComponentResource, Output, Resource, ResourceOptions
 
 from infra.plan import HostPlan
-from infra.providers.bare_host import BareHost
+from infra.providers.bare_host import BareHost, HostProps
 from infra.providers.credentials import Authorities, AuthoritiesProps, Credentials, CredentialsProps
 from infra.providers.door import Door, DoorProps
-from infra.providers.host import HostProps
 from infra.providers.kubernetes_control import KubernetesControl, KubernetesControlProps
 from infra.providers.kubernetes_node import KubernetesNode, KubernetesNodeProps
 from infra.render.dns import service_address

@@ -4,12 +4,25 @@ store.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pulumi
 
 from infra.providers.base import Made, Outputs, Provider
-from infra.providers.host import HostProps
 from node_agent.emulation import hosts
 from node_agent.model.places import StackPlaces
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostProps:
+    """`address`: underlay IPv4; `prefix`: its length; `mtu`: of the uplink, bytes; `native`: XDP is to run natively."""
+
+    stack: str
+    name: str
+    address: str
+    prefix: int
+    mtu: int
+    native: bool = False
 
 
 class BareHostProvider(Provider[HostProps]):

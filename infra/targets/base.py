@@ -88,5 +88,12 @@ class Target(Protocol):
     def services(self, plan: Plan, machines: Machines, networks: Networks, attached: Attached) -> Served: ...
 
     def health(
-        self, plan: Plan, machines: Machines, attached: Attached, served: Served, *, preview: bool
+        self,
+        plan: Plan,
+        machines: Machines,
+        networks: Networks,
+        attached: Attached,
+        served: Served,
+        *,
+        preview: bool,
     ) -> Verdict: ...

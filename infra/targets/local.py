@@ -109,7 +109,16 @@ class Local:
         )
         return Served(services=dict(made.services))
 
-    def health(self, plan: Plan, machines: Machines, attached: Attached, served: Served, *, preview: bool) -> Verdict:
+    def health(
+        self,
+        plan: Plan,
+        machines: Machines,
+        networks: Networks,
+        attached: Attached,
+        served: Served,
+        *,
+        preview: bool,
+    ) -> Verdict:
         gate = Health(
             "health",
             HealthArgs(

@@ -127,19 +127,28 @@ class LocalKubernetes:
         )
 
     def endpoints(self, plan: Plan, machines: Machines, networks: Networks) -> Attached:
-        # Pods come by themselves, once their subnet is there. Hosts that are to reach them are endpoints beside them.
+        # Pods come by themselves; hosts that are to reach them are endpoints beside them.
         ports: dict[str, Resource] = {}
         for vpc in plan.vpcs:
             if vpc.host_reachable:
                 subnet = next(one.name for one in plan.subnets if one.vpc == vpc.name)
                 first = [*machines.ground, *machines.ready.values(), networks.subnets[subnet]]
                 ports |= {name: _port(plan, name, vpc, subnet, first) for name in machines.ready}
-        return Attached(endpoints={**networks.subnets, **ports})
+        return Attached(endpoints=ports)
 
     def services(self, plan: Plan, machines: Machines, networks: Networks, attached: Attached) -> Served:
         return Served(services={})
 
-    def health(self, plan: Plan, machines: Machines, attached: Attached, served: Served, *, preview: bool) -> Verdict:
+    def health(
+        self,
+        plan: Plan,
+        machines: Machines,
+        networks: Networks,
+        attached: Attached,
+        served: Served,
+        *,
+        preview: bool,
+    ) -> Verdict:
         gate = PodsHealth(
             "health",
             PodHealthArgs(
@@ -151,7 +160,12 @@ class LocalKubernetes:
                 mtu=pod_mtu(plan.mtu),
                 seconds=plan.health_seconds,
                 preview=preview,
-                after=[*machines.ground, *machines.ready.values(), *attached.endpoints.values()],
+                after=[
+                    *machines.ground,
+                    *machines.ready.values(),
+                    *networks.subnets.values(),
+                    *attached.endpoints.values(),
+                ],
                 cluster=machines.cluster,
             ),
         ).gate
