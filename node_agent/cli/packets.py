@@ -16,7 +16,7 @@ GATEWAY_MAC = bytes.fromhex("026d7a000001")
 TTL = 64
 _ETHERNET = 14
 _IPV4 = 0x0800
-_SYN = 0x02
+_SYN, _ACK = 0x02, 0x10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +38,10 @@ class Message:
     reply: bool = False
 
 
-def frame(mac: bytes, key: FlowKey) -> bytes:
-    """The first packet of this flow as its source sends it to its gateway: an echo request, a SYN, or a datagram.
+def frame(mac: bytes, key: FlowKey, *, first: bool = True) -> bytes:
+    """A packet of this flow as its source sends it to its gateway: an echo request, a segment, or a datagram.
 
-    `mac`: the sender's, 6 bytes. Ports of an ICMP flow are the echo's id.
+    `mac`: the sender's, 6 bytes. Ports of an ICMP flow are the echo's id. `first`: of TCP a SYN, else an ACK.
     """
     src, dst = key.src[-4:], key.dst[-4:]
     payload = b"mizar trace"
@@ -49,7 +49,7 @@ def frame(mac: bytes, key: FlowKey) -> bytes:
         l4 = struct.pack(">BBHHH", 8, 0, 0, key.sport, 1) + payload
         l4 = l4[:2] + _sum(l4) + l4[4:]
     elif key.proto == TCP:
-        l4 = struct.pack(">HHIIBBHHH", key.sport, key.dport, 1, 0, 5 << 4, _SYN, 64240, 0, 0)
+        l4 = struct.pack(">HHIIBBHHH", key.sport, key.dport, 1, 0, 5 << 4, _SYN if first else _ACK, 64240, 0, 0)
         l4 = l4[:16] + _sum(_pseudo(src, dst, TCP, l4)) + l4[18:]
     else:
         l4 = struct.pack(">HHHH", key.sport, key.dport, 8 + len(payload), 0) + payload

@@ -61,7 +61,9 @@ def collect(places: StackPlaces, asked: Question) -> dict[str, Any]:
         raise Permanent(f"trace from {asked.source}: no host holds it")
     kept = _kept(places, known, host, source, target, asked)
     key = _key(source, target, asked, {one["source"]["port"] for one in kept})
-    way = Way(places, known, key)
+    # A SYN would begin another connection on the ports of a live one, and could be given another backend.
+    new = key.sport not in {one["source"]["port"] for one in kept if one["state"] == "live"}
+    way = Way(places, known, key, new=new)
     outcome = way.walk(host)
     return {
         "source": {"name": asked.source, "vpc": source.spec.vpc, "address": source.spec.address, "host": host},

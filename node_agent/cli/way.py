@@ -38,10 +38,10 @@ Outcome = dict[str, str]
 
 
 class Way:
-    """One packet's way. `steps`: what happened, in order. Used once."""
+    """One packet's way. `steps`: what happened, in order. Used once. `new`: the packet begins its flow."""
 
-    def __init__(self, places: StackPlaces, known: Names, key: FlowKey) -> None:
-        self._places, self._known, self._key = places, known, key
+    def __init__(self, places: StackPlaces, known: Names, key: FlowKey, *, new: bool = True) -> None:
+        self._places, self._known, self._key, self._new = places, known, key, new
         self.steps: list[dict[str, Any]] = []
         self._packet = 1
         self._open = False  # the last packet was lost as a question
@@ -93,7 +93,7 @@ class Way:
         self._open = False
         if why := self._ground(first).sender(first.device):
             return self._lost(first.host, programs.ENDPOINT_TC, f"it does not run: {why}")
-        frame: bytes = packets.frame(first.sender.mac, self._key)
+        frame: bytes = packets.frame(first.sender.mac, self._key, first=self._new)
         program, at, came = programs.ENDPOINT_TC, first, None
         for _ in range(RUNS):
             seen, frame = self._run(at, program, frame, came)

@@ -16,7 +16,7 @@ from node_agent.rows import slots as slot_table
 from node_agent.rows.diff import Change, diff
 from node_agent.rows.endpoints import endpoint_rows, local_rows, moved_rows
 from node_agent.rows.image import MapImage, merged
-from node_agent.rows.services import Claims, service_rows
+from node_agent.rows.services import SHARED, Claims, service_rows
 from node_agent.rows.subnets import bounces, subnet_rows
 from node_agent.rows.vpcs import member, vpc_rows
 
@@ -98,7 +98,7 @@ class Desired:
     def put(self, obj: Known) -> list[Change]:
         """An object is new or changed."""
         key = (obj.kind, obj.name)
-        dirty = self._unlist(key) | {key}
+        dirty, beside = self._unlist(key)
         match obj:
             case Vpc():
                 self._vpcs[obj.name] = obj
@@ -111,11 +111,11 @@ class Desired:
                 self._claims.add(obj)
         if not isinstance(obj, Vpc):
             self._below.setdefault(_parent(obj), set()).add(key)
-        return self._settle(dirty | self._above(key) | self._beside(key))
+        return self._settle(dirty | {key} | self._above(key) | self._rivals(key), beside | self._beside(key))
 
     def gone(self, kind: str, name: str) -> list[Change]:
         """An object is no more, or no concern of this host's any more. Absent is fine."""
-        dirty = self._unlist((kind, name)) | {(kind, name)}
+        dirty, beside = self._unlist((kind, name))
         objects: dict[str, dict[str, Any]] = {
             VPC: self._vpcs,
             SUBNET: self._subnets,
@@ -123,7 +123,7 @@ class Desired:
             SERVICE: self._services,
         }
         objects[kind].pop(name, None)
-        return self._settle(dirty)
+        return self._settle(dirty | {(kind, name)}, beside)
 
     def link(self, name: str, ifindex: int) -> list[Change]:
         """An endpoint has its veth here now; ifindex 0: it has none any more."""
@@ -150,15 +150,17 @@ class Desired:
 
     # --- inside ---
 
-    def _settle(self, dirty: set[Key]) -> list[Change]:
-        """Recompute what is dirty and what that makes dirty; the changes of all of it as one ordered list."""
+    def _settle(self, dirty: set[Key], beside: Iterable[Key] = ()) -> list[Change]:
+        """Recompute what is dirty and what that makes dirty; the changes of all of it as one ordered list. `beside`:
+        services whose rows stay as they are, and with them every row of a backend that they share with a dirty one."""
         dirty = self._spread(dirty | self._reslot())
-        before = merged(self._rows.get(key, {}) for key in dirty)
+        shared = merged({SHARED: self._rows.get(key, {}).get(SHARED, {})} for key in set(beside) - dirty)
+        before = merged((shared, *(self._rows.get(key, {}) for key in dirty)))
         for key in dirty:
             self._rows[key] = _rows(self.world, self._claims, key)
             if not self._rows[key]:
                 del self._rows[key]
-        return diff(before, merged(self._rows.get(key, {}) for key in dirty))
+        return diff(before, merged((shared, *(self._rows.get(key, {}) for key in dirty))))
 
     def _spread(self, dirty: set[Key]) -> set[Key]:
         """Adds the children of objects whose facts changed: theirs are made of them."""
@@ -196,13 +198,19 @@ class Desired:
         endpoint = self._endpoints.get(key[1]) if key[0] == ENDPOINT and key[1] in self._links else None
         return {(SUBNET, endpoint.spec.subnet)} if endpoint else set()
 
+    def _rivals(self, key: Key) -> set[Key]:
+        """The services of the same VIP: which of them has it may change."""
+        service = self._services.get(key[1]) if key[0] == SERVICE else None
+        return {(SERVICE, name) for name in self._claims.rivals(service)} if service else set()
+
     def _beside(self, key: Key) -> set[Key]:
         """The services that may share rows with this one: none of these goes while another needs it."""
         service = self._services.get(key[1]) if key[0] == SERVICE else None
         return {(SERVICE, name) for name in self._claims.peers(service)} if service else set()
 
-    def _unlist(self, key: Key) -> set[Key]:
-        """Takes the object as it was from its parent's children; returns the others whose rows that may change."""
+    def _unlist(self, key: Key) -> tuple[set[Key], set[Key]]:
+        """Takes the object as it was from its parent's children; returns the others whose rows that may change, and
+        those beside."""
         kind, name = key
         old: Child | None = None
         if kind == SUBNET:
@@ -211,7 +219,7 @@ class Desired:
             old = self._endpoints.get(name)
         elif kind == SERVICE:
             old = self._services.get(name)
-        others = self._above(key) | self._beside(key)
+        others = self._above(key) | self._rivals(key), self._beside(key)
         if isinstance(old, NetworkService):
             self._claims.remove(old)
         if old is not None:

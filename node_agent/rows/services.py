@@ -22,6 +22,8 @@ from node_agent.rows.vpcs import member
 
 ICMP = 1
 PROTOCOLS = {"tcp": 6, "udp": 17}
+SHARED = "backends"
+"""The map of which one row may be of several services."""
 _Address = tuple[str, str]  # of which VPC
 
 
@@ -85,7 +87,7 @@ def _backend_rows(service: NetworkService, vni: int, vip: int, port: ServicePort
         rows[mine.pack()] = BackendRow(flags=outside.get(text, 0)).pack()
         if text not in outside:
             rows[BackendKey(vni=vni, addr=address, port=target, proto=proto).pack()] = BackendRow().pack()
-    return {"backends": rows}
+    return {SHARED: rows}
 
 
 class Claims:
@@ -114,18 +116,25 @@ class Claims:
             if not names:
                 index.pop(address, None)
 
+    def rivals(self, service: NetworkService) -> set[str]:
+        """Names of the services of its VIP: whichever comes or goes, another may get or lose it."""
+        return set(self._vips.get(_vip(service), ()))
+
     def peers(self, service: NetworkService) -> set[str]:
-        """Names of the services that have rows in common with this one, or with one that gets or loses its VIP."""
-        rivals = [self._services[name] for name in self._vips.get(_vip(service), ())]
-        return {name for one in (service, *rivals) for index, at in self._of(one) for name in index.get(at, ())}
+        """Names of the services that have a backend in common with this one, or with a rival."""
+        known = [self._services[name] for name in self.rivals(service)]
+        return {name for one in (service, *known) for at in _backends(one) for name in self._backends.get(at, ())}
 
     def has_vip(self, service: NetworkService) -> bool:
         return service.name == min(self._vips[_vip(service)])
 
     def _of(self, service: NetworkService) -> list[tuple[dict[_Address, set[str]], _Address]]:
-        backends = [(self._backends, (service.spec.vpc, backend.address)) for backend in service.spec.backends]
-        return [(self._vips, _vip(service)), *backends]
+        return [(self._vips, _vip(service)), *((self._backends, address) for address in _backends(service))]
 
 
 def _vip(service: NetworkService) -> _Address:
     return service.spec.vpc, service.spec.vip
+
+
+def _backends(service: NetworkService) -> list[_Address]:
+    return [(service.spec.vpc, backend.address) for backend in service.spec.backends]

@@ -120,19 +120,19 @@ def test_a_node_that_is_not_wanted_any_more_leaves_the_cluster(stack: Stack) -> 
     wait_for_nodes(stack, {"control-1", "host-1", "host-2"})
 
 
-def prioritise(stack: Stack, name: str) -> None:
-    """The agents' priority, changed by hand."""
-    patch = json.dumps({"spec": {"template": {"spec": {"priorityClassName": name}}}})
+def allow_down(stack: Stack, agents: int) -> None:
+    """How many agents a rollout may take down, changed by hand; it starts none, and what else `preview` sees stays."""
+    patch = json.dumps({"spec": {"updateStrategy": {"rollingUpdate": {"maxUnavailable": agents}}}})
     told = kubectl(stack, "-n", "mizar-system", "patch", "daemonset", "mizar-agent", "-p", patch)
     assert told.returncode == 0, told.stderr
 
 
 def test_an_object_that_was_changed_by_hand_shows_in_a_preview_and_is_not_overwritten_unasked(stack: Stack) -> None:
-    prioritise(stack, "system-cluster-critical")
+    allow_down(stack, 2)
     assert "~ 1 to update" in changes(stack.pulumi("preview"))
     refused = stack.pulumi("up", "--yes", "--skip-preview", ok=False)
-    assert '.spec.template.spec.priorityClassName: conflict with "kubectl-patch"' in refused
-    prioritise(stack, "system-node-critical")
+    assert '.spec.updateStrategy.rollingUpdate.maxUnavailable: conflict with "kubectl-patch"' in refused
+    allow_down(stack, 1)
     stack.up()
     (told,) = changes(stack.pulumi("preview"))
     assert told.endswith(" unchanged")

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from node_agent.model.objects import (
     ServiceBackend,
     ServicePort,
 )
+from node_agent.rows.config import RENEW
 from tests.lab import traffic
 from tests.lab.network import READY, ROOT, Network, made, until
 from tests.lab.tracing import everything, traced, way
@@ -127,6 +129,7 @@ def test_a_live_entry_is_seen_and_followed(network: Network) -> None:
         learned = flows.collect(network.places, bert.host, vpc="red")["flows"]
         assert ("learned", anna.host) in {(one["kind"], one["peer"]) for one in learned}
 
+        time.sleep(RENEW + 0.1)  # a SYN would now begin another connection
         followed = traced(network, "anna", "bert", protocol="tcp", port=PORT, source_port=port)
         assert followed["live"]["used"] and followed["steps"][0]["sends"] == "data"
         assert [step["host"] for step in followed["steps"]] == [anna.host, bert.host, bert.host]
@@ -198,6 +201,7 @@ def test_a_service_s_backend_is_chosen_and_the_pair_shown(network: Network, serv
         assert pair["reverse"]["becomes"]["source"] == f"{VIP}:{VIP_PORT}"
         assert {one["state"] for one in pair.values()} == {"live"}
         assert "BECOMES" in flows.text(shown)
+        time.sleep(RENEW + 0.1)  # a SYN would now begin another connection
         followed = traced(network, "anna", VIP, protocol="tcp", port=VIP_PORT, source_port=port)
         assert followed["live"]["used"] and "hit: NAT entry" in followed["steps"][0]["did"][0]
         assert followed["outcome"]["host"] == bert.host

@@ -31,6 +31,11 @@ def test_frames_have_the_sums_that_scapy_makes(proto: int, layer: type) -> None:
     assert proto != packets.TCP or again[TCP].flags == "S"
 
 
+def test_a_segment_of_a_flow_that_is_there_does_not_begin_another() -> None:
+    again = Ether(packets.frame(MAC, key(packets.TCP), first=False))
+    assert again[TCP].flags == "A"
+
+
 def tunnel(kind: int, flags: int = 0, bits: int = 0, counts: int = 0, first: bytes = b"", second: bytes = b"") -> bytes:
     vxlan = bytes([8, kind << 3 | flags, bits, counts]) + (1000 << 8).to_bytes(4, "big")
     outer = Ether() / IP(src="198.18.0.11", dst="198.18.0.12") / UDP(sport=50000, dport=Limit.WIRE_PORT)

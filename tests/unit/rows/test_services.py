@@ -2,6 +2,9 @@
 
 import dataclasses
 from collections import Counter
+from typing import Any
+
+import pytest
 
 from node_agent.datapath.layout import (
     BackendFlag,
@@ -15,8 +18,10 @@ from node_agent.datapath.layout import (
     ServiceRow,
 )
 from node_agent.model.objects import BackendPort, NetworkService, NetworkServiceSpec, ServiceBackend, ServicePort
+from node_agent.rows import host as host_rows
 from node_agent.rows.host import Desired
 from node_agent.rows.image import MapImage, number
+from node_agent.rows.services import service_rows
 from tests.unit.rows.test_host import MEMBERS, A, service, subnet, vpc, world
 from tests.whole import desired
 
@@ -132,6 +137,24 @@ def test_a_backend_that_two_services_share_stays_known_until_both_let_go() -> No
     assert slots(model.image(), vip=number("10.0.0.11"))
     model.put(service(name="two", vip="10.0.0.11"))
     assert "backends" not in model.image()
+
+
+def test_services_of_one_backend_are_not_made_anew_when_another_joins_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = list[str]()
+
+    def counted(service: NetworkService, *rest: Any) -> MapImage:
+        made.append(service.name)
+        return service_rows(service, *rest)
+
+    model = Desired(world("h0", vpc(MEMBERS)))
+    monkeypatch.setattr(host_rows, "service_rows", counted)
+    names = [f"s{number}" for number in range(20)]
+    for at, name in enumerate(names):
+        model.put(service("10.0.1.2", name=name, vip=f"10.0.0.{at + 11}"))
+    assert made == names
+    model.gone("NetworkService", "s7")
+    assert made == names
+    assert model.image() == desired(model.world)
 
 
 def test_a_service_is_renamed_without_a_moment_of_silence() -> None:
