@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from infra.providers import daemons
+from node_agent.datapath.layout import DropReason
+from node_agent.datapath.maps import HostMaps
 from node_agent.emulation.cluster import machines
-from tests.lab import mizar
+from node_agent.kernel import commands, links, netns
+from tests.lab import mizar, traffic
 from tests.lab.cluster import Lab
+from tests.lab.frames import GATEWAY_MAC
 from tests.lab.mizar import PATIENCE, addresses, pod, reaches, space
 
 pytestmark = pytest.mark.root
 
 Until = Callable[..., float]
 BURST = 20  # pods per node
+GATEWAY = "169.254.1.1"
+TUNNEL = 4789
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +99,58 @@ def test_a_pod_that_ends_while_no_agent_is_there_leaves_no_address(lab: Lab, unt
     assert lab.get("networkendpoints")["items"]
     daemons.start(folder, "agent", text, netns=lab.places.netns_path(node))
     until(lambda: not lab.get("networkendpoints")["items"], PATIENCE, "the late removal")
+
+
+def test_a_pod_that_may_change_its_interface_gains_no_other_address_and_no_tunnel_port(lab: Lab, until: Until) -> None:
+    one, two = lab.nodes
+    mallory = pod("mallory", one)
+    mallory["spec"]["containers"][0]["securityContext"] = {"capabilities": {"add": ["NET_ADMIN", "NET_RAW"]}}
+    lab.apply(mallory, pod("anna", one), pod("bert", two))
+    found = addresses(lab, "mallory", "anna", "bert")
+    own, anna, bert = space(lab, one, "mallory"), space(lab, one, "anna"), space(lab, two, "bert")
+    assert reaches(own, bert, found["bert"])
+
+    def ip(*words: str) -> None:
+        commands.run(["nsenter", f"--net={own}", "ip", *words], PATIENCE)
+
+    for node in lab.nodes.values():
+        assert rise(lab, one, lambda to=node.address: say(own, to, TUNNEL)) == {DropReason.UNKNOWN_DESTINATION: 1}
+    ip("address", "add", f"{found['anna']}/32", "dev", "eth0")
+    told = rise(lab, one, lambda: say(own, found["bert"], traffic.PORT, source=found["anna"]))
+    assert told == {DropReason.SOURCE_ADDRESS: 1}
+    with links.opened(anna) as there:
+        mac = there.need("eth0").mac
+    ip("link", "set", "eth0", "address", mac)
+    ip("neighbour", "replace", GATEWAY, "lladdr", GATEWAY_MAC, "dev", "eth0")
+    told = rise(lab, one, lambda: say(own, found["bert"], traffic.PORT))
+    assert told and told.keys() <= {DropReason.SOURCE_MAC, DropReason.SOURCE_ARP}  # the kernel may ask by ARP as well
+    assert not reaches(own, bert, found["bert"])
+    assert reaches(anna, bert, found["bert"]) and reaches(bert, anna, found["anna"])
+    ip("link", "delete", "eth0")
+    assert reaches(anna, bert, found["bert"])
+    lab.kubectl("delete", "pod", "mallory", "--timeout=60s", timeout=70)
+    until(lambda: len(lab.get("networkendpoints")["items"]) == 2, PATIENCE, "its address to be free")
+
+
+def say(where: Path, target: str, port: int, source: str = "0.0.0.0") -> None:
+    """One datagram."""
+    with netns.enter(where):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with sock:
+        sock.bind((source, 0))
+        sock.sendto(b"x", (target, port))
+
+
+def rise(lab: Lab, host: str, act: Callable[[], None]) -> dict[DropReason, int]:
+    """What the host drops of it, by reason, once it has dropped anything."""
+    with HostMaps(lab.places.host(host).maps) as maps:
+        before = maps.drops()
+        act()
+        end = time.monotonic() + PATIENCE
+        while (now := maps.drops()) == before:
+            assert time.monotonic() < end, "nothing is dropped"
+            time.sleep(0.01)
+    return {reason: more for (vni, reason), many in now.items() if (more := many - before.get((vni, reason), 0))}
 
 
 def test_conflist_and_plugin_outlive_the_agent(lab: Lab) -> None:
