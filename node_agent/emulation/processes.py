@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -142,9 +143,11 @@ def end_marked(folder: Path) -> tuple[int, ...]:
     """End every process of `marked`; returns their pids. Raises MizarError when one survives."""
     pids = marked(folder)
     lines = {pid: supervisor.record(pid) for pid in pids}
-    # Supervisors first, all at once would let one restart a program that was just ended.
-    for pid in sorted(pids, key=lambda pid: str(PROGRAM) not in _words(Path(f"/proc/{pid}"), "cmdline")):
-        supervisor.end(lines[pid])
+    # Supervisors first: one would restart a program that was just ended.
+    keepers = [pid for pid in pids if str(PROGRAM) in _words(Path(f"/proc/{pid}"), "cmdline")]
+    for wave in (keepers, [pid for pid in pids if pid not in keepers]):
+        with ThreadPoolExecutor(len(wave) or 1, thread_name_prefix="end") as pool:
+            list(pool.map(supervisor.end, (lines[pid] for pid in wave)))
     left = [str(pid) for pid in pids if supervisor.alive(lines[pid])]
     if left:
         raise MizarError(f"end processes of {folder}: pid {', '.join(left)} still runs")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +15,14 @@ from pathlib import Path
 import pytest
 
 from node_agent.emulation import cleanup
-from node_agent.kernel import commands, features, filters, links, mounts, netns
+from node_agent.kernel import commands, features, filters, limits, links, mounts, netns
 from node_agent.model.errors import Permanent
 from node_agent.model.places import StackPlaces
 from tests.lab.routes import routes
 
 pytestmark = pytest.mark.root
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -223,3 +227,15 @@ def test_a_bpffs_is_mounted_once(places: StackPlaces) -> None:
     mounts.unmount(places.bpffs)
     assert mounts.below(places.root) == ()
     cleanup.remove(places.id)
+
+
+def test_too_few_inotify_instances_are_said_before_a_daemon_meets_it() -> None:
+    """As a user of its own, who has none: what others have does not count."""
+    allowed = int(limits.INOTIFY.read_text())
+    program = (
+        "import ctypes, os; from node_agent.kernel import limits; os.setuid(54321); limits.need_inotify(12);"
+        f"held = [ctypes.CDLL(None).inotify_init1(0) for _ in range({allowed} - 5)]; limits.need_inotify(12)"
+    )
+    told = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert told.returncode == 1
+    assert f"fs.inotify.max_user_instances: {allowed}, of which 5 are free, and 12 are needed" in told.stderr

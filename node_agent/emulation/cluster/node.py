@@ -17,12 +17,14 @@ from node_agent.emulation import hosts, processes
 from node_agent.emulation.cluster import configs, images, machines, programs
 from node_agent.emulation.cluster.configs import Cluster
 from node_agent.emulation.cluster.machines import Bind
-from node_agent.kernel import links
+from node_agent.kernel import limits, links
 from node_agent.model.errors import Permanent
 from node_agent.model.places import StackPlaces
 
 DAEMONS = ("containerd", "kubelet")
 SOCKET_PATIENCE = 20.0  # seconds
+# Inotify instances of a node's daemons and a few pods. A kubelet that gets none registers no node and says nothing.
+WATCHES = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,9 @@ def make(places: StackPlaces, spec: Spec) -> Observed:
     """The node as specified, its daemons running; repairs what is there. Whether it is Ready is the network's affair.
     Raises Permanent."""
     built = programs.where()
+    kubelet = processes.inspect(machines.root(places, spec.host) / "kubelet", "kubelet")
+    if not (kubelet and kubelet.pid):
+        limits.need_inotify(WATCHES)
     _write(places, spec)
     machines.make(places, spec.host, _extras(built))
     with links.opened(places.netns_path(spec.host)) as net:
