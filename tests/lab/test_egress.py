@@ -7,7 +7,6 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -19,6 +18,7 @@ from node_agent.model.config import Listed
 from node_agent.model.objects import ServiceBackend, ServicePort
 from tests.lab import traffic
 from tests.lab.network import READY, Network, Pod, made, until
+from tests.lab.server import Server
 from tests.lab.tracing import traced
 
 pytestmark = pytest.mark.root
@@ -38,49 +38,6 @@ SHARED = "10.20.1.50"  # of a pod of either VPC, on the server's host and on ano
 MUCH = 8 << 20
 
 
-class Echo:
-    """A program of the host: returns every byte and datagram. `peers`: who spoke to it."""
-
-    def __init__(self, where: Path, port: int) -> None:
-        self.peers: set[tuple[str, int]] = set()
-        with netns.enter(where):
-            self._stream = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-            self._datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        for sock in (self._stream, self._datagrams):
-            sock.bind(("0.0.0.0", port))
-        self._stream.listen(64)
-        for work in (self._accept, self._return):
-            threading.Thread(target=work, daemon=True).start()
-
-    def close(self) -> None:
-        for sock in (self._stream, self._datagrams):
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                peer, name = self._stream.accept()
-                self.peers.add(name)
-                threading.Thread(target=self._serve, args=(peer,), daemon=True).start()
-
-    def _serve(self, peer: socket.socket) -> None:
-        with contextlib.suppress(OSError), peer:
-            while data := peer.recv(1 << 16):
-                peer.sendall(data)
-
-    def _return(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                data, name = self._datagrams.recvfrom(1 << 16)
-                if name is None:
-                    return  # it was shut
-                self.peers.add(name)
-                self._datagrams.sendto(data, name)
-
-
 @pytest.fixture(scope="module", params=["generic", "native", "tc"])
 def network(request: pytest.FixtureRequest) -> Iterator[Network]:
     """Two VPCs alike in everything; each has a pod beside the server and one on another host. No host but the server's
@@ -96,9 +53,9 @@ def network(request: pytest.FixtureRequest) -> Iterator[Network]:
 
 
 @pytest.fixture(scope="module")
-def server(network: Network) -> Iterator[Echo]:
+def server(network: Network) -> Iterator[Server]:
     where = network.places.netns_path(SERVER)
-    with contextlib.closing(Echo(where, TARGET)) as echo, contextlib.closing(Echo(where, UNLISTED)):
+    with contextlib.closing(Server(where, TARGET)) as echo, contextlib.closing(Server(where, UNLISTED)):
         yield echo
 
 
@@ -122,7 +79,7 @@ def own(pod: Pod) -> str:
 
 
 @pytest.mark.parametrize("name", ["red-near", "red-far"])
-def test_much_goes_there_and_back(network: Network, server: Echo, name: str) -> None:
+def test_much_goes_there_and_back(network: Network, server: Server, name: str) -> None:
     pod = network.pods[name]
     server.peers.clear()
     before = network.drops()
@@ -135,7 +92,7 @@ def test_much_goes_there_and_back(network: Network, server: Echo, name: str) -> 
 
 
 @pytest.mark.parametrize("name", ["red-near", "red-far"])
-def test_datagrams_get_their_answers(network: Network, server: Echo, name: str) -> None:
+def test_datagrams_get_their_answers(network: Network, server: Server, name: str) -> None:
     pod = network.pods[name]
     for size in (1, 100, 1400):
         with traffic.udp_socket(pod.netns) as sock:
@@ -146,7 +103,7 @@ def test_datagrams_get_their_answers(network: Network, server: Echo, name: str) 
 
 
 @pytest.mark.parametrize("where", ["near", "far"])
-def test_equal_addresses_and_ports_at_the_same_time(network: Network, server: Echo, where: str) -> None:
+def test_equal_addresses_and_ports_at_the_same_time(network: Network, server: Server, where: str) -> None:
     red, blue = network.pods[f"red-{where}"], network.pods[f"blue-{where}"]
     assert red.address == blue.address
     for port in range(23000, 23010):
@@ -168,7 +125,7 @@ def test_equal_addresses_and_ports_at_the_same_time(network: Network, server: Ec
 
 
 @pytest.mark.parametrize("name", ["red-near", "red-far"])
-def test_an_endpoint_may_make_more_flows_than_it_has_ports(network: Network, server: Echo, name: str) -> None:
+def test_an_endpoint_may_make_more_flows_than_it_has_ports(network: Network, server: Server, name: str) -> None:
     pod = network.pods[name]
     for _ in range(2 * Limit.EGRESS_ENDPOINT_PORTS):
         with traffic.connect(pod.netns, VIP, PORT) as stream, traffic.udp_socket(pod.netns) as datagram:
@@ -180,7 +137,7 @@ def test_an_endpoint_may_make_more_flows_than_it_has_ports(network: Network, ser
 
 
 @pytest.mark.parametrize("name", ["red-near", "red-far"])
-def test_nobody_there_is_told_at_once(network: Network, server: Echo, name: str) -> None:
+def test_nobody_there_is_told_at_once(network: Network, server: Server, name: str) -> None:
     pod = network.pods[name]
     with pytest.raises(ConnectionRefusedError):
         traffic.connect(pod.netns, VIP, CLOSED)
@@ -192,7 +149,7 @@ def test_nobody_there_is_told_at_once(network: Network, server: Echo, name: str)
 
 
 @pytest.mark.parametrize("name", ["red-near", "red-far"])
-def test_what_is_not_listed_is_not_reached(network: Network, server: Echo, name: str) -> None:
+def test_what_is_not_listed_is_not_reached(network: Network, server: Server, name: str) -> None:
     pod = network.pods[name]
     before = network.dropped(pod.host).get(DropReason.EGRESS_FORBIDDEN, 0)
     with traffic.udp_socket(pod.netns) as sock:
@@ -207,7 +164,7 @@ def test_what_is_not_listed_is_not_reached(network: Network, server: Echo, name:
     assert network.dropped(pod.host)[DropReason.EGRESS_FORBIDDEN] == before + 1
 
 
-def test_a_datagram_in_pieces_is_a_named_drop(network: Network, server: Echo) -> None:
+def test_a_datagram_in_pieces_is_a_named_drop(network: Network, server: Server) -> None:
     pod = network.pods["red-far"]
     before = network.dropped(pod.host).get(DropReason.EGRESS_FRAGMENT, 0)
     with traffic.udp_socket(pod.netns) as sock:
@@ -219,7 +176,7 @@ def test_the_hosts_own_programs_have_these_ports_too(network: Network) -> None:
     """A server and a client of the host itself, on ports that flows of endpoints could have."""
     port = Limit.EGRESS_PORT_BASE + 60
     with (
-        contextlib.closing(Echo(network.places.netns_path("host-2"), port)),
+        contextlib.closing(Server(network.places.netns_path("host-2"), port)),
         traffic.tcp_socket(network.places.netns_path(SERVER)) as sock,
     ):
         sock.settimeout(traffic.ANSWER)
@@ -229,7 +186,7 @@ def test_the_hosts_own_programs_have_these_ports_too(network: Network) -> None:
 
 
 @pytest.mark.parametrize("name", ["red-near", "red-far"])
-def test_connections_outlive_lost_entries(network: Network, server: Echo, name: str) -> None:
+def test_connections_outlive_lost_entries(network: Network, server: Server, name: str) -> None:
     pod = network.pods[name]
     with traffic.connect(pod.netns, VIP, PORT) as sock:
         talk(sock, 1000)
@@ -241,7 +198,7 @@ def test_connections_outlive_lost_entries(network: Network, server: Echo, name: 
 
 
 @pytest.mark.parametrize("name", ["red-near", "red-far"])
-def test_a_trace_says_where_it_leaves(network: Network, server: Echo, name: str) -> None:
+def test_a_trace_says_where_it_leaves(network: Network, server: Server, name: str) -> None:
     told = traced(network, name, VIP, protocol="tcp", port=PORT)
     where = f"{ADDRESS}:{TARGET}"
     assert told["outcome"] == {"result": "left", "detail": f"the VPC, to {where}", "host": network.pods[name].host}
@@ -249,7 +206,7 @@ def test_a_trace_says_where_it_leaves(network: Network, server: Echo, name: str)
     assert "LEFT" in trace.text(told)
 
 
-def test_a_broken_outlet_is_put_right(network: Network, server: Echo) -> None:
+def test_a_broken_outlet_is_put_right(network: Network, server: Server) -> None:
     pod, where = network.pods["red-near"], network.places.netns_path(SERVER)
     with links.opened(where) as net:
         net.delete(outlet.STACK_SIDE)
@@ -260,7 +217,7 @@ def test_a_broken_outlet_is_put_right(network: Network, server: Echo) -> None:
         assert net.get(outlet.STACK_SIDE) is None, "where nothing listed is the host's own there is none"
 
 
-def test_a_strict_reverse_path_filter_does_not_mind(network: Network, server: Echo) -> None:
+def test_a_strict_reverse_path_filter_does_not_mind(network: Network, server: Server) -> None:
     where = network.places.netns_path(SERVER)
     strict = {f"net/ipv4/conf/{name}/rp_filter": "1" for name in ("all", outlet.STACK_SIDE)}
     before = {key: netns.sysctl(where, key) or "0" for key in strict}
@@ -275,7 +232,7 @@ def test_a_strict_reverse_path_filter_does_not_mind(network: Network, server: Ec
             netns.set_sysctl(where, key, value)
 
 
-def test_rows_go_with_their_endpoint(network: Network, server: Echo) -> None:
+def test_rows_go_with_their_endpoint(network: Network, server: Server) -> None:
     pod = network.add("red-brief", "red-a", "host-3", workload=False)
     with traffic.connect(pod.netns, VIP, PORT) as sock:
         talk(sock, 1000)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,8 +29,6 @@ VPCS = {"blue": "front", "red": "red-a"}
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     """The control plane's host and another, both nodes; in either VPC the API server's address is a service."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
     listed = (Listed(address=ADDRESS, port=PORT, protocol="tcp"),)
     with mizar.made(__name__, workers=1, control_node=True, listed=listed) as made:
         for vpc in VPCS:

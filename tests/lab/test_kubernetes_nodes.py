@@ -72,8 +72,6 @@ def computer() -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def lab(computer: dict[str, object]) -> Iterator[Lab]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
     with cluster.made(__name__) as made:
         made.kubectl("wait", "--for=create", *(f"node/{name}" for name in made.nodes), "--timeout=60s", timeout=70)
         yield made

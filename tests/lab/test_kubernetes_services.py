@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,13 +14,14 @@ from typing import Any
 import pytest
 
 from infra.providers import daemons
-from node_agent.kernel import commands, netns
+from node_agent.kernel import commands
 from node_agent.model.config import Listed
 from node_agent.model.objects import Vpc, VpcSpec
 from node_agent.model.resources import to_resource
 from tests.lab import mizar, traffic
 from tests.lab.cluster import Lab
 from tests.lab.mizar import pod, space
+from tests.lab.server import NAME_BYTES, Server
 
 pytestmark = pytest.mark.root
 
@@ -39,49 +38,8 @@ GRACE = 30  # seconds that a pod takes to end
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
     with mizar.made(__name__, listed=LISTED) as made:
         yield made
-
-
-class Server:
-    """In a pod: says the pod's name to whoever connects, then returns every byte; says it to every datagram."""
-
-    def __init__(self, name: str, where: Path) -> None:
-        self.name = name
-        with netns.enter(where):
-            self._listener = socket.create_server(("0.0.0.0", TARGET), backlog=64)
-            self._datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._datagrams.bind(("0.0.0.0", TARGET))
-        for run in (self._accept, self._tell):
-            threading.Thread(target=run, daemon=True).start()
-
-    def close(self) -> None:
-        for sock in (self._listener, self._datagrams):
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                peer, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(peer,), daemon=True).start()
-
-    def _serve(self, peer: socket.socket) -> None:
-        with contextlib.suppress(OSError), peer:
-            peer.sendall(self.name.encode().ljust(8))
-            while data := peer.recv(4096):
-                peer.sendall(data)
-
-    def _tell(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                _, sender = self._datagrams.recvfrom(64)
-                if sender is None:
-                    return  # closed
-                self._datagrams.sendto(self.name.encode(), sender)
 
 
 class Shop:
@@ -112,7 +70,7 @@ class Shop:
         for name, host in hosts.items():
             self.spaces[name] = space(self.lab, host, name)
             if not name.endswith("-client"):
-                self.servers[name] = Server(name, self.spaces[name])
+                self.servers[name] = Server(self.spaces[name], TARGET, name)
 
     def serve(self, name: str, vpc: str) -> None:
         self.lab.apply(
@@ -151,7 +109,7 @@ class Shop:
     def dial(self, client: str, service: str) -> tuple[socket.socket, str]:
         """A connection, and who answered. Raises OSError."""
         sock = traffic.connect(self.spaces[client], self.vips[service], TCP)
-        return sock, sock.recv(8, socket.MSG_WAITALL).decode().strip()
+        return sock, sock.recv(NAME_BYTES, socket.MSG_WAITALL).decode().strip()
 
     def who(self, client: str, service: str) -> set[str]:
         """Who answers connections, over many. Raises OSError."""

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from infra import images as project_images
-from infra.providers.node_image import NodeImageProps, NodeImageProvider
-from infra.render.access import AGENT, CONTROLLER, NAMESPACE
-from infra.render.crds import crds
+from infra import images
+from infra.render.access import AGENT, NAMESPACE
 from infra.render.manifests import CONFLIST, Wanted, manifests
 from node_agent.cni import client
 from node_agent.cni.protocol import Request
 from node_agent.emulation.cluster import machines
 from node_agent.kernel import cgroups, netns
 from node_agent.model.objects import Subnet, SubnetSpec, Vpc, VpcSpec
-from node_agent.model.resources import to_resource
-from node_agent.model.users import guarded
-from tests.lab import cluster
+from tests.lab import deployed
 from tests.lab.cluster import ROOT, Lab
+from tests.lab.deployed import put, rolled_out
+from tests.lab.mizar import pod
 
 pytestmark = pytest.mark.root
 
@@ -38,16 +34,12 @@ MIZAR = f"--namespace={NAMESPACE}"
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> project_images.Built:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    subprocess.run(["make", "-s", "-C", str(ROOT / "bpf")], check=True)
-    subprocess.run(["make", "-s", "-C", str(ROOT / "node_agent/cni")], check=True)
-    return project_images.build(ROOT, tmp_path_factory.mktemp("images"))
+def reference(tmp_path_factory: pytest.TempPathFactory) -> images.Built:
+    return deployed.image(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="module")
-def wanted(reference: project_images.Built) -> Wanted:
+def wanted(reference: images.Built) -> Wanted:
     return Wanted(
         stack="lab",
         image=reference.reference,
@@ -59,34 +51,12 @@ def wanted(reference: project_images.Built) -> Wanted:
 
 
 @pytest.fixture(scope="module")
-def lab(reference: project_images.Built, wanted: Wanted) -> Iterator[Lab]:
-    """Two nodes with Mizar on them, as soon as everything is said to be ready."""
-    with cluster.made(__name__) as made:
-        for host in made.nodes:
-            props = NodeImageProps(
-                stack=made.places.id, host=host, reference=reference.reference, archive=str(reference.archive)
-            )
-            provider = NodeImageProvider()
-            assert provider.observe(props) == {"loaded": False, "image": reference.reference}
-            assert provider.ensure(props, None) == provider.observe(props)
-        put(made, *crds())
-        names = [f"crd/{each['metadata']['name']}" for each in crds()]
-        made.kubectl("wait", "--for=condition=Established", *names, "--timeout=30s", timeout=40)
-        put(made, *manifests(wanted))
-        vpc = Vpc(name="default", spec=VpcSpec(cidr="10.20.0.0/16"))
-        subnet = Subnet(name="default-a", spec=SubnetSpec(vpc="default", cidr="10.20.1.0/24"))
-        put(made, *(to_resource(guarded(each)) for each in (vpc, subnet)))
+def lab(reference: images.Built, wanted: Wanted) -> Iterator[Lab]:
+    """Two nodes with Mizar on them."""
+    vpc = Vpc(name="default", spec=VpcSpec(cidr="10.20.0.0/16"))
+    subnet = Subnet(name="default-a", spec=SubnetSpec(vpc="default", cidr="10.20.1.0/24"))
+    with deployed.made(__name__, reference, lambda _: wanted, vpc, subnet) as made:
         yield made
-
-
-def put(lab: Lab, *objects: dict[str, Any]) -> None:
-    text = "\n---\n".join(json.dumps(each) for each in objects)
-    lab.kubectl("apply", "--server-side", "--field-manager=test", "--validate=strict", "-f-", stdin=text, timeout=60)
-
-
-def rolled_out(lab: Lab) -> None:
-    for each in (f"deployment/{CONTROLLER}", f"daemonset/{AGENT}"):
-        lab.kubectl(MIZAR, "rollout", "status", each, f"--timeout={PATIENCE:g}s", timeout=PATIENCE + 10)
 
 
 def test_agents_and_controller_get_ready_and_make_their_nodes_so(lab: Lab) -> None:
@@ -123,19 +93,7 @@ def test_an_agent_has_the_listed_capabilities_and_no_more(lab: Lab) -> None:
 def pods(lab: Lab, until: Until) -> Iterator[dict[str, str]]:
     """One pod per node that says nothing of VPCs: node -> address."""
     rolled_out(lab)
-    wanted = {
-        host: {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": f"probe-{host}"},
-            "spec": {
-                "nodeName": host,
-                "terminationGracePeriodSeconds": 0,
-                "containers": [{"name": "tool", "image": cluster.IMAGE}],
-            },
-        }
-        for host in lab.nodes
-    }
+    wanted = {host: pod(f"probe-{host}", host) for host in lab.nodes}
     names = [f"probe-{host}" for host in wanted]
     lab.apply(*wanted.values())
     lab.kubectl("wait", "--for=condition=Ready", *(f"pod/{name}" for name in names), "--timeout=60s", timeout=70)
@@ -193,5 +151,5 @@ def test_a_rollout_replaces_every_agent_and_loses_no_packet(lab: Lab, wanted: Wa
         assert found == (host, lab.nodes[host].address, "uplink0", 8192)
 
 
-def test_the_image_is_the_same_whenever_it_is_built(reference: project_images.Built, tmp_path: Path) -> None:
-    assert project_images.build(ROOT, tmp_path).reference == reference.reference
+def test_the_image_is_the_same_whenever_it_is_built(reference: images.Built, tmp_path: Path) -> None:
+    assert images.build(ROOT, tmp_path).reference == reference.reference

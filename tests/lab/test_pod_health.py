@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import time
@@ -13,15 +12,13 @@ from typing import Any
 
 import pytest
 
-from infra import images as project_images
-from infra.providers.node_image import NodeImageProps, NodeImageProvider
+from infra import images
 from infra.providers.pod_health import PodHealthProps, PodHealthProvider
 from infra.providers.probe_pods import Cluster
 from infra.render import probe_pods
-from infra.render.access import AGENT, CONTROLLER, NAMESPACE
-from infra.render.crds import crds
+from infra.render.access import AGENT, NAMESPACE
 from infra.render.dns import Names, name_server
-from infra.render.manifests import Wanted, manifests
+from infra.render.manifests import Wanted
 from infra.render.probe_pods import MARKS, ProbePod, Shared
 from node_agent.datapath.direct import Question
 from node_agent.emulation import fabric, hosts
@@ -33,11 +30,10 @@ from node_agent.model.addresses import pod_mtu
 from node_agent.model.config import Listed
 from node_agent.model.errors import NotFound, Permanent, Temporary
 from node_agent.model.objects import Subnet, SubnetSpec, Vpc, VpcSpec
-from node_agent.model.resources import to_resource
-from node_agent.model.users import guarded
 from node_agent.store import kubernetes_access, kubernetes_exec
-from tests.lab import cluster
-from tests.lab.cluster import ROOT, Lab
+from tests.lab import cluster, deployed
+from tests.lab.cluster import Lab
+from tests.lab.deployed import put, rolled_out
 
 pytestmark = pytest.mark.root
 
@@ -50,30 +46,20 @@ NETWORKS = (("blue", "front", "10.50.1.0/24"), ("blue", "back", "10.50.2.0/24"),
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> project_images.Built:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    subprocess.run(["make", "-s", "-C", str(ROOT / "bpf")], check=True)
-    subprocess.run(["make", "-s", "-C", str(ROOT / "node_agent/cni")], check=True)
-    return project_images.build(ROOT, tmp_path_factory.mktemp("images"))
+def reference(tmp_path_factory: pytest.TempPathFactory) -> images.Built:
+    return deployed.image(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="module")
-def lab(reference: project_images.Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def lab(reference: images.Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Control plane and two workers with Mizar, names and two VPCs of equal addresses, once all agents are ready."""
-    subprocess.run([str(programs.SCRIPT)], check=True, stdin=subprocess.DEVNULL)
-    coredns = project_images.coredns(programs.where().coredns / "coredns", tmp_path_factory.mktemp("names"))
-    with cluster.made(__name__, control_node=True) as made:
-        for host in made.nodes:
-            load(made, host, reference)
-        load(made, cluster.CONTROL, coredns)
-        put(made, *crds())
-        names = [f"crd/{each['metadata']['name']}" for each in crds()]
-        made.kubectl("wait", "--for=condition=Established", *names, "--timeout=30s", timeout=40)
-        put(made, *manifests(wanted(made, reference)))
-        vpcs = [Vpc(name=name, spec=VpcSpec(cidr="10.50.0.0/16", set_size=2)) for name in ("blue", "red")]
-        subnets = [Subnet(name=name, spec=SubnetSpec(vpc=vpc, cidr=cidr)) for vpc, name, cidr in NETWORKS]
-        put(made, *(to_resource(guarded(each)) for each in vpcs), *(to_resource(guarded(each)) for each in subnets))
+    vpcs = [Vpc(name=name, spec=VpcSpec(cidr="10.50.0.0/16", set_size=2)) for name in ("blue", "red")]
+    subnets = [Subnet(name=name, spec=SubnetSpec(vpc=vpc, cidr=cidr)) for vpc, name, cidr in NETWORKS]
+    with deployed.made(
+        __name__, reference, lambda made: wanted(made, reference), *vpcs, *subnets, control_node=True
+    ) as made:
+        coredns = images.coredns(programs.where().coredns / "coredns", tmp_path_factory.mktemp("names"))
+        deployed.load(made, cluster.CONTROL, coredns)
         there = Names(
             image=coredns.reference,
             host=cluster.CONTROL,
@@ -88,7 +74,7 @@ def lab(reference: project_images.Built, tmp_path_factory: pytest.TempPathFactor
         yield made
 
 
-def wanted(lab: Lab, reference: project_images.Built) -> Wanted:
+def wanted(lab: Lab, reference: images.Built) -> Wanted:
     listed = [Listed(address=lab.cluster.address, port=53, protocol=protocol) for protocol in ("udp", "tcp")]
     listed.append(Listed(address=lab.cluster.address, port=lab.cluster.port, protocol="tcp"))
     return Wanted(
@@ -102,23 +88,8 @@ def wanted(lab: Lab, reference: project_images.Built) -> Wanted:
     )
 
 
-def load(lab: Lab, host: str, image: project_images.Built) -> None:
-    props = NodeImageProps(stack=lab.places.id, host=host, reference=image.reference, archive=str(image.archive))
-    NodeImageProvider().ensure(props, None)
-
-
-def put(lab: Lab, *objects: dict[str, Any]) -> None:
-    text = "\n---\n".join(json.dumps(each) for each in objects)
-    lab.kubectl("apply", "--server-side", "--field-manager=test", "-f-", stdin=text, timeout=60)
-
-
-def rolled_out(lab: Lab) -> None:
-    for each in (f"deployment/{CONTROLLER}", f"daemonset/{AGENT}"):
-        lab.kubectl(f"--namespace={NAMESPACE}", "rollout", "status", each, "--timeout=120s", timeout=130)
-
-
 @pytest.fixture
-def props(lab: Lab, reference: project_images.Built) -> PodHealthProps:
+def props(lab: Lab, reference: images.Built) -> PodHealthProps:
     return PodHealthProps(
         stack=lab.places.id,
         kubeconfig=lab.admin,
@@ -279,7 +250,7 @@ def test_a_node_without_agent_and_programs_is_named_twice(lab: Lab, props: PodHe
 
 
 def test_a_node_that_runs_another_image_fails(lab: Lab, props: PodHealthProps) -> None:
-    other = f"{project_images.NAME}@sha256:{'0' * 64}"
+    other = f"{images.NAME}@sha256:{'0' * 64}"
     health = examine(lab, replace(props, image=other, seconds=STARTED))
     for node in lab.nodes:
         assert any(
