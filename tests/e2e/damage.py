@@ -38,6 +38,26 @@ def detach(stack: Stack, host: str) -> None:
             filters.detach(net, device, "ingress")
 
 
+@contextlib.contextmanager
+def kept_detached(stack: Stack, host: str) -> Iterator[None]:
+    """As `detach`, and again whenever the agent has put its programs back, as it does every 10 s by itself."""
+    stop = threading.Event()
+
+    def persist() -> None:
+        while not stop.wait(0.05):
+            if attached(stack, host):
+                detach(stack, host)
+
+    detach(stack, host)
+    thread = threading.Thread(target=persist)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
 def hooks(stack: Stack, host: str) -> dict[str, bool]:
     """Whether there is a program on each hook of the host: on "XDP" of the uplink, and on TC of each device."""
     with links.opened(stack.namespace(host)) as net:

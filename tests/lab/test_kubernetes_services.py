@@ -108,8 +108,11 @@ class Shop:
 
     def dial(self, client: str, service: str) -> tuple[socket.socket, str]:
         """A connection, and who answered. Raises OSError."""
-        sock = traffic.connect(self.spaces[client], self.vips[service], TCP)
-        return sock, sock.recv(NAME_BYTES, socket.MSG_WAITALL).decode().strip()
+        with contextlib.ExitStack() as undo:
+            sock = undo.enter_context(traffic.connect(self.spaces[client], self.vips[service], TCP))
+            name = sock.recv(NAME_BYTES, socket.MSG_WAITALL).decode().strip()
+            undo.pop_all()
+        return sock, name
 
     def who(self, client: str, service: str) -> set[str]:
         """Who answers connections, over many. Raises OSError."""
