@@ -22,6 +22,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "json.h"
+
 #define DEFAULT_SOCKET "/run/mizar/agent.sock"
 #define QUEUE "deleted"    /* folder beside the socket; cni/queue.py reads it */
 #define QUEUE_MOST 4096    /* entries; beyond it DEL fails, and the runtime keeps it */
@@ -31,65 +33,10 @@
 
 enum { BAD_ENVIRONMENT = 4, UNKNOWN_CONTAINER = 3, UNREADABLE = 6, BAD_CONFIG = 7, TRY_AGAIN = 11, NOT_AVAILABLE = 50 };
 
-struct text {
-	char *at;
-	size_t length, room;
-};
-
 /* What every error repeats: the version the runtime asked for. */
 static char asked_version[16] = "1.1.0";
 
 static void fail(int code, const char *format, ...) __attribute__((noreturn, format(printf, 2, 3)));
-
-/* --- texts --- */
-
-static void add(struct text *to, const char *what, size_t length)
-{
-	if (to->length + length + 1 > to->room) {
-		to->room = (to->length + length + 1) * 2;
-		to->at = realloc(to->at, to->room);
-		if (!to->at)
-			_exit(1);
-	}
-	memcpy(to->at + to->length, what, length);
-	to->length += length;
-	to->at[to->length] = 0;
-}
-
-static void add_plain(struct text *to, const char *what)
-{
-	add(to, what, strlen(what));
-}
-
-/* As a JSON string. */
-static void add_quoted(struct text *to, const char *what)
-{
-	char escaped[8];
-
-	add(to, "\"", 1);
-	for (; *what; what++) {
-		unsigned char c = (unsigned char)*what;
-
-		if (c == '"' || c == '\\') {
-			snprintf(escaped, sizeof(escaped), "\\%c", c);
-			add_plain(to, escaped);
-		} else if (c < 0x20 || c == 0x7f) {
-			snprintf(escaped, sizeof(escaped), "\\u%04x", c);
-			add_plain(to, escaped);
-		} else {
-			add(to, what, 1);
-		}
-	}
-	add(to, "\"", 1);
-}
-
-static void add_member(struct text *to, const char *key, const char *value)
-{
-	add(to, ",", 1);
-	add_quoted(to, key);
-	add(to, ":", 1);
-	add_quoted(to, value);
-}
 
 static void write_all(int fd, const char *what, size_t length)
 {
@@ -103,139 +50,6 @@ static void write_all(int fd, const char *what, size_t length)
 		what += done;
 		length -= (size_t)done;
 	}
-}
-
-/* --- JSON, as much of it as finds one member of an object --- */
-
-static const char *past_blank(const char *at)
-{
-	return at + strspn(at, " \t\r\n");
-}
-
-static const char *past_string(const char *at)
-{
-	for (at++; *at && *at != '"'; at++)
-		if (*at == '\\' && !*++at)
-			return NULL;
-	return *at ? at + 1 : NULL;
-}
-
-static const char *past_value(const char *at)
-{
-	int depth = 0;
-
-	do {
-		at = past_blank(at);
-		if (*at == '"') {
-			at = past_string(at);
-			if (!at)
-				return NULL;
-		} else if (*at == '{' || *at == '[') {
-			depth++;
-			at++;
-		} else if (depth && (*at == '}' || *at == ']')) {
-			depth--;
-			at++;
-		} else if (depth && (*at == ',' || *at == ':')) {
-			at++;
-		} else {
-			size_t length = strcspn(at, ",:{}[]\" \t\r\n");
-
-			if (!length)
-				return NULL;
-			at += length;
-		}
-	} while (depth);
-	return at;
-}
-
-static int is_object(const char *text)
-{
-	const char *end;
-
-	text = past_blank(text);
-	if (*text != '{')
-		return 0;
-	end = past_value(text);
-	return end && !*past_blank(end);
-}
-
-/* Where the member's value begins; NULL when there is none. */
-static const char *member(const char *object, const char *key)
-{
-	const char *at = past_blank(object);
-
-	if (*at != '{')
-		return NULL;
-	for (at++;; at++) {
-		const char *name = past_blank(at), *end;
-
-		if (*name != '"')
-			return NULL;
-		end = past_string(name);
-		if (!end)
-			return NULL;
-		at = past_blank(end);
-		if (*at != ':')
-			return NULL;
-		at = past_blank(at + 1);
-		if ((size_t)(end - name - 2) == strlen(key) && !strncmp(name + 1, key, strlen(key)))
-			return at;
-		at = past_value(at);
-		if (!at)
-			return NULL;
-		at = past_blank(at);
-		if (*at != ',')
-			return NULL;
-	}
-}
-
-/* The string without its escapes, in memory of its own; NULL when the value is no string, or one that we never send. */
-static char *string_at(const char *value)
-{
-	static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
-	char *out, *into;
-
-	if (!value || *value != '"')
-		return NULL;
-	out = into = malloc(strlen(value) + 1);
-	if (!out)
-		_exit(1);
-	for (value++; *value && *value != '"'; value++) {
-		const char *escape;
-
-		if (*value != '\\') {
-			*into++ = *value;
-			continue;
-		}
-		value++;
-		escape = *value ? strchr(from, *value) : NULL;
-		if (escape) {
-			*into++ = to[escape - from];
-		} else if (*value == 'u' && strspn(value + 1, "0123456789abcdefABCDEF") >= 4) {
-			char digits[5] = {0};
-			long c;
-
-			memcpy(digits, value + 1, 4);
-			c = strtol(digits, NULL, 16);
-			if (c >= 0x800 && (c < 0xd800 || c > 0xdfff)) {
-				*into++ = (char)(0xe0 | c >> 12);
-				*into++ = (char)(0x80 | (c >> 6 & 0x3f));
-				*into++ = (char)(0x80 | (c & 0x3f));
-			} else if (c >= 0x80 && c < 0x800) {
-				*into++ = (char)(0xc0 | c >> 6);
-				*into++ = (char)(0x80 | (c & 0x3f));
-			} else {
-				*into++ = c && c < 0x80 ? (char)c : '?'; /* half of a pair: not worth its code */
-			}
-			value += 4;
-		} else {
-			free(out);
-			return NULL;
-		}
-	}
-	*into = 0;
-	return out;
 }
 
 /* --- errors --- */
