@@ -4,8 +4,10 @@
  */
 #include "skin.h"
 
-static __always_inline __u32 check_frame(const struct port_row *port, const struct ethhdr *eth)
+static __always_inline __u32 check_frame(const struct __sk_buff *skb, const struct port_row *port, const struct ethhdr *eth)
 {
+	if (skb->vlan_present)
+		return DROP_UNSUPPORTED_PROTOCOL; /* the kernel keeps the tag aside, and would put it on what leaves the host */
 	if (!same_mac(eth->h_source, port->mac))
 		return DROP_SOURCE_MAC;
 	if (eth->h_proto != bpf_htons(ETH_P_IP))
@@ -154,11 +156,11 @@ int endpoint_tc(struct __sk_buff *skb)
 		p->reason = DROP_MALFORMED;
 		return refuse(p);
 	}
-	if (eth->h_proto == bpf_htons(ETH_P_ARP)) {
+	if (eth->h_proto == bpf_htons(ETH_P_ARP) && !skb->vlan_present) {
 		p->reason = answer_arp(port, eth, (void *)(long)skb->data_end);
 		return p->reason ? refuse(p) : bpf_redirect(skb->ifindex, 0);
 	}
-	p->reason = check_frame(port, eth);
+	p->reason = check_frame(skb, port, eth);
 	if (p->reason)
 		return refuse(p);
 	step = endpoint_packet(skb, c, port, p);

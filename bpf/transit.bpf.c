@@ -247,7 +247,7 @@ int transit_tc(struct __sk_buff *skb)
 	if (!c)
 		return TC_ACT_UNSPEC;
 	outlet = skb->ifindex == c->outlet;
-	if (skb->protocol != bpf_htons(ETH_P_IP))
+	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present) /* another VLAN is another network */
 		return outlet ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 	ours = outlet ? 0 : is_tunnels(skb, c);
 	if (!ours)

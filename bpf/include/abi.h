@@ -80,7 +80,7 @@ enum scope {
 enum drop_reason {
 	DROP_NONE = 0,
 	DROP_MALFORMED,		   /* shorter than its headers say, or headers that contradict each other */
-	DROP_UNSUPPORTED_PROTOCOL, /* neither IPv4 nor ARP */
+	DROP_UNSUPPORTED_PROTOCOL, /* neither IPv4 nor ARP, or with a VLAN tag */
 	DROP_MULTICAST,		   /* broadcast and multicast */
 	DROP_NO_ENDPOINT,	   /* a packet from a device that no endpoint row names */
 	DROP_SOURCE_ADDRESS,	   /* an endpoint sent with another's address */

@@ -9,7 +9,7 @@ from node_agent.datapath.layout import DropReason
 REASONS: Mapping[DropReason, str] = {
     DropReason.NONE: "no reason: this is never counted",
     DropReason.MALFORMED: "shorter than its headers say, or headers that contradict each other",
-    DropReason.UNSUPPORTED_PROTOCOL: "neither IPv4 nor ARP",
+    DropReason.UNSUPPORTED_PROTOCOL: "neither IPv4 nor ARP, or with a VLAN tag",
     DropReason.MULTICAST: "sent to a broadcast or multicast address",
     DropReason.NO_ENDPOINT: "came from a device that no endpoint of this host has",
     DropReason.SOURCE_ADDRESS: "an endpoint sent with another's IP address",

@@ -73,15 +73,16 @@ class Forged:
         return bytes(packet)
 
 
-def send(network: Network, source: str, target: str, message: Forged, inner: bytes) -> None:
-    """Out of that host's uplink, past its programs, to another host."""
+def send(network: Network, source: str, target: str, message: Forged, inner: bytes, vlan: int = 0) -> None:
+    """Out of that host's uplink, past its programs, to another host. `vlan`: the id of a tag, 0 for none."""
     with links.opened(network.places.netns_path(target)) as there:
         target_mac = there.need(UPLINK).mac
     with links.opened(network.places.netns_path(source)) as here:
         own_mac = here.need(UPLINK).mac
     packet = message.bytes(network.vni("red"), network.hosts[target], inner)
     with contextlib.closing(raw(network.places.netns_path(source), UPLINK)) as sock:
-        sock.send(ethernet(own_mac, 0x0800, target_mac) + packet)
+        tag = b"\x81\0" + struct.pack("!H", vlan) if vlan else b""
+        sock.send(ethernet(own_mac, 0x0800, target_mac)[:12] + tag + b"\x08\0" + packet)
 
 
 def mallory(network: Network) -> str:
@@ -198,6 +199,17 @@ def test_what_nobody_may_say_is_dropped_counted_and_changes_nothing(
         sink.settimeout(traffic.ANSWER)
         client.sendto(b"still", (bert.address, SINK))
         assert sink.recv(100) == b"still"
+
+
+def test_what_comes_on_another_vlan_is_not_the_tunnels(network: Network) -> None:
+    anna, bert = network.pods["anna"], network.pods["bert"]
+    data = Forged(type=Type.DATA, outer=network.hosts[anna.host], tag=tag(network, bert))
+    before = network.counted(Counter.DATA_RECEIVED, [bert.host])
+    with traffic.udp_socket(bert.netns, SINK) as sink:
+        for vlan, said in ((0, b"plain"), (123, b"tagged"), (0, b"plain again")):
+            send(network, anna.host, bert.host, data, inner(anna, bert, said), vlan)
+        assert (sink.recv(100), sink.recv(100)) == (b"plain", b"plain again")
+    assert network.counted(Counter.DATA_RECEIVED, [bert.host]) == before + 2
 
 
 def test_a_host_learns_nothing_by_asking_in_the_name_of_another_s_endpoint(network: Network, capture: Capture) -> None:

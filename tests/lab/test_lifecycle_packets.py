@@ -19,6 +19,7 @@ from tests.lab.network import READY, Network, Pod, made, until
 
 pytestmark = pytest.mark.root
 
+VLAN = (123).to_bytes(2)
 OTHER_MAC = "02:00:00:00:00:99"
 LINK_GATEWAY = "169.254.1.1"
 IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_PMTUDISC_DONT = 10, 2, 0
@@ -77,6 +78,14 @@ def frames(anna: Pod, bert: Pod, emil: Pod) -> dict[str, tuple[bytes, DropReason
             DropReason.SOURCE_ARP,
         ),
         "IPv6": (ethernet(anna.mac, 0x86DD) + b"\x60" + bytes(39), DropReason.UNSUPPORTED_PROTOCOL),
+        "a VLAN tag": (
+            ethernet(anna.mac, 0x8100) + VLAN + b"\x08\0" + plain,
+            DropReason.UNSUPPORTED_PROTOCOL,
+        ),
+        "a VLAN tag on ARP": (
+            ethernet(anna.mac, 0x8100) + VLAN + b"\x08\x06" + arp(1, anna.address, anna.mac, LINK_GATEWAY),
+            DropReason.UNSUPPORTED_PROTOCOL,
+        ),
         "broadcast": (
             ethernet(anna.mac, 0x0800, "ff:ff:ff:ff:ff:ff") + ip(anna.address, "255.255.255.255", udp(b"x")),
             DropReason.MULTICAST,
