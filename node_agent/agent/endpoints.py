@@ -37,6 +37,7 @@ from node_agent.model.users import ENDPOINT_FINALIZER
 from node_agent.store.base import Store
 
 REMEMBERED = 1024  # endpoints that were removed: news of them may come late, but not that late
+AGAIN = 1.0  # seconds between two looks at the removals of which a step failed
 LATE = 10.0
 """Seconds after which what this host has claimed is what it knows of: a request that an earlier agent sent, or one that
 brought no answer, has been carried out or never will be."""
@@ -69,6 +70,8 @@ class Endpoints:
         self._devices = Devices()
         self._had: set[tuple[str, str]] = set()  # (name, uid) of the endpoints that were here at the last `sweep`
         self._removed: dict[str, None] = {}  # uids
+        self._unfinished: dict[str, NetworkEndpoint] = {}  # by uid: removals of which a step failed, or is under way
+        self._resume_at = monotonic()
         self._moves = Moves(config, store, tables, kernel, log, self._devices, monotonic=monotonic, sleep=sleep)
 
     def add(self, request: Request) -> Reply:
@@ -77,7 +80,7 @@ class Endpoints:
         vpc, subnet, asked = parents(request, self._tables.world, self._store)
         netns = Path(request.netns)
         if not self._kernel.namespace_exists(netns):
-            raise Invalid([f"netns: {request.netns} is no network namespace"])
+            raise Invalid([f"netns: {request.netns} is no network namespace of a container"])
         with self._turns.alone(veth_name(request.container_id, request.interface)), self._expecting(vpc) as ready:
             stages.lap("parents")
             endpoint = self._claimed(request, vpc, subnet)
@@ -136,6 +139,21 @@ class Endpoints:
         elif endpoint.meta.deleting:
             self._finish(endpoint)
 
+    def resume(self) -> list[str]:
+        """Go on with the removals of which a step failed, now and then. Returns what failed again."""
+        failed = list[str]()
+        if self._monotonic() < self._resume_at:
+            return failed
+        self._resume_at = self._monotonic() + AGAIN
+        for endpoint in list(self._unfinished.values()):
+            with self._turns.alone(claims.veth(endpoint), wait=False) as mine:
+                try:
+                    if mine and endpoint.meta.uid in self._unfinished:
+                        self._remove(endpoint)
+                except MizarError as error:
+                    failed.append(str(error))
+        return failed
+
     def sweep(self) -> list[str]:
         """As `adopt`, once an endpoint that was here is no concern of this host's any more, and not by what was done
         here: removed, or wanted elsewhere, before its time here was over. Nothing to do else."""
@@ -186,7 +204,7 @@ class Endpoints:
         """The claim an earlier ADD made, or a new one."""
         for found in self._earlier(request):
             same = (found.spec.vpc, found.spec.subnet) == (vpc.name, subnet.name)
-            if found.meta.deleting:
+            if found.meta.deleting or found.meta.uid in self._unfinished:
                 self._remove(found)
             elif same and request.address in ("", found.spec.address):
                 self._tables.put(vpc, subnet, found)
@@ -228,7 +246,8 @@ class Endpoints:
     def _mine(self, request: Request) -> list[NetworkEndpoint]:
         """The same, as far as this host knows."""
         wanted = self._claim(request)
-        found = (e for e in self._tables.own() if (e.spec.host, e.spec.container_id, e.spec.interface) == wanted)
+        known = {e.meta.uid: e for e in (*self._tables.own(), *list(self._unfinished.values()))}
+        found = (e for e in known.values() if (e.spec.host, e.spec.container_id, e.spec.interface) == wanted)
         return [endpoint for endpoint in found if endpoint.meta.uid not in self._removed]
 
     def _claim(self, request: Request) -> tuple[str, str, str]:
@@ -302,6 +321,7 @@ class Endpoints:
         uid, vni = endpoint.meta.uid, int(endpoint.name.partition("-")[0])
         with contextlib.suppress(Conflict):  # the address is another's by now; ours is only what is here
             self._store.delete(NetworkEndpoint, endpoint.name, uid=uid)
+        self._unfinished[uid] = endpoint
         with self._devices.changing():
             self._tables.link(endpoint.name, 0)
             self._tables.gone(NetworkEndpoint.kind, endpoint.name)
@@ -312,6 +332,7 @@ class Endpoints:
             self._removed[uid] = None
             for old in list(self._removed)[:-REMEMBERED]:
                 self._removed.pop(old, None)
+        self._unfinished.pop(uid, None)
         self._log.info("endpoint removed", endpoint=endpoint.name, workload=endpoint.spec.workload)
 
     def _changed(self) -> dict[str, int]:

@@ -6,6 +6,7 @@ moment, changes no packet: it detaches nothing, and what it wrote stays pinned.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import os
 import threading
@@ -69,6 +70,7 @@ class HostAgent:
         self._problems: dict[str, list[str]] = {}
         self._programs: tuple[ProgramStatus, ...] = ()
         self._empty = True  # the maps that the loaded programs share
+        self._attended = ""  # the endpoint that was attended to last
         self._rows: dict[str, int] = {}
         self._rows_at = -1  # version of the tables that `_rows` speaks of
         self._said: NetworkHostStatus | None = None
@@ -147,7 +149,8 @@ class HostAgent:
 
     def problems(self) -> list[str]:
         """What is wrong now, one sentence each."""
-        return [said for _, group in sorted(self._problems.items()) for said in group]
+        found = [said for _, group in sorted(self._problems.items()) for said in group]
+        return list(dict.fromkeys([*found, *filter(None, [self._tables.failed])]))
 
     def handle(self, request: Request) -> Reply:
         """Answer one request; errors become the protocol's codes."""
@@ -247,10 +250,28 @@ class HostAgent:
                 self._log.info("rows", what=str(change))
             self._synced = True
             self._log.info("synced", vpcs=len(self._tables.world.vpcs), endpoints=len(self._tables.world.links))
-        for endpoint in self._tables.own():
-            self._endpoints.attend(endpoint)
+        with self._noting("endpoints"):
+            self._attend(self._endpoints)
         for what in self._endpoints.sweep():
             self._log.info("devices", what=what)
+
+    def _attend(self, endpoints: Endpoints) -> None:
+        """What is due for the endpoints here. Bouncers' news must not wait for many removals, nor one for another that
+        fails: what there is no time for comes first the next time."""
+        own, begun, failed = self._tables.own(), self._clock.monotonic(), list[str]()
+        first = bisect.bisect([endpoint.name for endpoint in own], self._attended)
+        for endpoint in (*own[first:], *own[:first]):
+            if self._clock.monotonic() - begun > TURN:
+                break
+            self._attended = endpoint.name
+            try:
+                endpoints.attend(endpoint)
+            except MizarError as error:
+                failed.append(str(error))
+        else:
+            self._attended = ""
+        if failed := [*failed, *endpoints.resume()]:
+            raise Temporary("; ".join(failed))
 
     def _beat(self, now: float) -> None:
         """Tell the store, when it is time or when there is news."""

@@ -11,11 +11,11 @@ No watch, and so no cost, grows with the number of hosts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from node_agent.agent.tables import Tables
-from node_agent.model.objects import NetworkEndpoint, NetworkService, Object, Subnet, Vpc, concerns
+from node_agent.model.objects import NetworkEndpoint, NetworkService, Object, Subnet, Vpc
 from node_agent.rows.diff import Change
 from node_agent.rows.host import Known, World, bounced
 from node_agent.rows.vpcs import member
@@ -30,10 +30,9 @@ _LISTS = {SUBNETS: Vpc.kind, SERVICES: NetworkService.kind, ENDPOINTS: Subnet.ki
 STALE_AFTER = 60.0  # seconds without a good look at a subnet's endpoints
 
 
-def needs(world: World) -> set[Need]:
-    """The watches a host with this knowledge needs. Pure."""
+def needs(world: World, own: Iterable[NetworkEndpoint]) -> set[Need]:
+    """The watches a host with this knowledge needs; `own`: the endpoints that concern it. Pure."""
     divided = {name for name, vpc in world.vpcs.items() if member(vpc, world.host)}
-    own = [e for e in world.endpoints.values() if concerns(e, world.host)]
     return (
         {(VPCS, ""), (OWN, ""), (HELD, ""), (MOVED, "")}
         | {(what, name) for name in divided for what in (SUBNETS, SERVICES)}
@@ -62,7 +61,8 @@ class Intent:
         self._wake = wake
         self._open: dict[Need, _Open] = {}
         self._seen = -1  # version of the tables that the open watches are right for
-        self._left: list[tuple[_Open, Object]] = []  # what a watch shows no more, until all have been read
+        # What a watch shows no more, until all have been read: its kind, name and, where one is meant, uid.
+        self._left: list[tuple[_Open, str, str, str]] = []
 
     def poll(self) -> list[Change]:
         """Take in what changed, and open and close watches until nothing more is needed. Returns the steps taken.
@@ -84,7 +84,7 @@ class Intent:
     def incomplete(self, world: World) -> set[str]:
         """VPCs of which this host must know more than it has seen."""
         found = set()
-        for what, name in needs(world):
+        for what, name in needs(world, self._tables.own()):
             opened = self._open.get((what, name))
             if what in _LISTS and not (opened and opened.complete):
                 found.add(world.subnets[name].spec.vpc if what == ENDPOINTS else name)
@@ -98,16 +98,23 @@ class Intent:
         for _, opened in sorted(self._open.items(), key=lambda item: (_ORDER.index(item[0][0]), item[0])):
             events = opened.watch.poll()
             puts = [event.object for event in events if event.type == "put"]
-            opened.shown |= {(obj.kind, obj.name) for obj in puts}
-            changes += self._tables.put(*(obj for obj in puts if isinstance(obj, Known)))
-            self._left += [(opened, event.object) for event in events if event.type == "gone"]
+            shown = {(obj.kind, obj.name) for obj in puts}
+            opened.shown |= shown
+            # A watch tells once: what it said is kept before anything is done about it, which may fail.
+            self._left = [one for one in self._left if one[0] is not opened or one[1:3] not in shown]
+            gone = (event.object for event in events if event.type == "gone")
+            self._left += [(opened, obj.kind, obj.name, obj.meta.uid) for obj in gone]
             opened.complete = True
+            changes += self._tables.put(*(obj for obj in puts if isinstance(obj, Known)))
+        return changes + self._hide_left()
+
+    def _hide_left(self) -> list[Change]:
+        changes: list[Change] = []
         while self._left:
-            opened, obj = self._left.pop(0)
-            changes += self._hide(opened, obj.kind, obj.name, obj.meta.uid)
+            changes += self._hide(*self._left.pop(0))
         return changes
 
-    def _hide(self, opened: _Open, kind: str, name: str, uid: str = "") -> list[Change]:
+    def _hide(self, opened: _Open, kind: str, name: str, uid: str) -> list[Change]:
         """The watch shows the object no longer; it is gone once no watch does."""
         opened.shown.discard((kind, name))
         if any((kind, name) in other.shown for other in self._open.values()):
@@ -128,14 +135,14 @@ class Intent:
         for need in set(self._open) - wanted:
             closing = self._open.pop(need)
             closing.watch.close()
-            for kind, name in sorted(closing.shown):
-                changes += self._hide(closing, kind, name)
+            self._left += [(closing, kind, name, "") for kind, name in sorted(closing.shown)]
+        changes += self._hide_left()
         self._seen = version
         return self._seen != self._tables.version
 
     def _needs(self) -> set[Need]:
         with self._tables.reading() as world:
-            return needs(world)
+            return needs(world, self._tables.own())
 
     def _watch(self, need: Need) -> Watch:
         what, name = need

@@ -253,13 +253,16 @@ class HostKernel:
             return {veth.name: veth.index for veth in _veths(net)}
 
     def namespace_exists(self, path: Path) -> bool:
-        return netns.exists(path)
+        # The host's own is none: what it had under the endpoint's name would be taken for the endpoint's.
+        return netns.identity(path) not in (None, netns.identity(self._path or netns.OWN))
 
     def make_endpoint(self, device: Device) -> int:
         with self._net() as net, links.opened(device.netns) as pod:
             if made := pairs.make(net, pod, _pair(device, self._loaded(ENDPOINT_TC))):
                 return made
-            # Something of it is there, of an earlier ADD or of somebody else.
+            # Something of it is there, of an earlier ADD or of somebody else, who keeps it (CNI 1.1, ADD).
+            if pod.get(device.interface) and _pod_side(net, pod, device.veth) != device.interface:
+                raise Permanent(f"add {device.interface} to {device.netns}: it has an interface of that name already")
             found = self._ensure_pair(net, pod, device, device.interface)
             pod.ensure_pod_routes(device.interface)
             net.ensure(device.veth, up=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable
@@ -30,6 +31,7 @@ class Log:
     def _write(self, level: Level, event: str, fields: dict[str, object]) -> None:
         at = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"time": at, "host": self._host, "level": level, "event": event, **fields}, default=str)
-        with self._lock:
+        # A full disk is no reason to stop forwarding.
+        with self._lock, contextlib.suppress(OSError):
             self._stream.write(line + "\n")
             self._stream.flush()

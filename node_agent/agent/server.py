@@ -23,6 +23,7 @@ from node_agent.model.errors import Invalid
 
 LONGEST_REQUEST = 1 << 20  # bytes; a GC names every container of the host
 PATIENCE = 10.0  # seconds for a client to send its line, and as many to take the answer
+LEAVE = 5.0  # seconds for what is under way when the agent ends: less than a pod is given
 PAUSE = 0.1  # seconds after a client that could not be served
 _AT_ONCE = 64  # requests; more wait in the backlog
 
@@ -48,11 +49,15 @@ class Server:
         threading.Thread(target=self._accept, name="endpoint socket", daemon=True).start()
 
     def close(self) -> None:
-        """Take no more requests; those under way are answered."""
+        """Take no more requests; those under way are answered, if they need no more than `LEAVE` seconds."""
         self._closed.set()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+        end = time.monotonic() + LEAVE
+        for _ in range(_AT_ONCE):
+            if not self._free.acquire(timeout=max(0.0, end - time.monotonic())):
+                break
 
     def _accept(self) -> None:
         while not self._closed.is_set():

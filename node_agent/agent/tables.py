@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from node_agent.datapath.layout import EgressRow, FlowEntry, FlowKey, NatEntry
+from node_agent.datapath.library import BpfError
 from node_agent.datapath.maps import Maps
+from node_agent.model.errors import MizarError
 from node_agent.model.objects import NetworkEndpoint, NetworkService, Subnet, Vpc, concerns
 from node_agent.rows import slots
 from node_agent.rows.diff import PUT_ORDER, Change, diff
@@ -33,6 +35,7 @@ class Tables:
         self._awaited: dict[int, int] = {}  # VNI -> how many endpoints of it are being made
         self._adopted = False  # before that nothing is written: the maps are right, we do not know yet why
         self.suspect = False  # a step failed half-way: the maps must be compared before the next one
+        self.failed = ""  # why it failed, until the maps are right again
 
     @property
     def world(self) -> World:
@@ -65,9 +68,10 @@ class Tables:
             self._desired = Desired(world)
             self._ensure_tables()
             changes = diff(have, self._wanted())
-            self._perform(changes)
-            self._maps.drop_flow_tables(set(self._maps.flow_tables()) - set(self.world.slots.values()))
-            self._adopted, self.suspect = True, False
+            with self._failing():
+                self._perform(changes)
+                self._maps.drop_flow_tables(set(self._maps.flow_tables()) - set(self.world.slots.values()))
+            self._adopted = True
             return changes
 
     def put(self, *objects: Known) -> list[Change]:
@@ -93,8 +97,8 @@ class Tables:
         """An endpoint of the VPC is about to be here: its flow table is made, which takes long. To be followed by
         `expected`, whatever became of it."""
         with self._lock:
-            self.put(vpc)
             self._awaited[vpc.status.vni] = self._awaited.get(vpc.status.vni, 0) + 1
+            self.put(vpc)
             self._settle(lambda: self._desired.wait_for(self._awaited))
 
     def expected(self, vpc: Vpc) -> None:
@@ -118,32 +122,35 @@ class Tables:
             if not self._adopted:
                 return []
             missing = self._ensure_tables()
+        if not (self.suspect or missing or self._apart()):
+            return []
+        with self._lock:
             changes = diff(self._read(), self._wanted())
-            self._perform(changes)
-            self.suspect = False
+            with self._failing():
+                self._perform(changes)
+                self._maps.drop_flow_tables(set(self._maps.flow_tables()) - set(self.world.slots.values()))
             return changes + [Change("put", "flows", {slot.to_bytes(4, "little"): b""}) for slot in sorted(missing)]
 
     def differences(self) -> list[str]:
         """What `verify` would mend, one sentence each. Changes nothing."""
+        if not self._apart():
+            return []
         with self._lock:
-            if not self._adopted:
-                return []
-            there = self._maps.flow_tables()
-            missing = [slot for slot in self.world.slots.values() if there.get(slot) != self._flow_entries]
-            found = [f"rows differ: {change} is wanting" for change in diff(self._read(), self._wanted())]
-            return found + [f"flow table {slot} is missing" for slot in sorted(missing)]
+            return self._apart()
 
     def purge_flows(self, vni: int, address: str) -> None:
         """Forget every flow of this address, with or without a service, and every open question about it."""
         addr, short = mapped(address), number(address)
+        network = short.to_bytes(4)
 
         def about(keys: Collection[bytes]) -> list[bytes]:
-            found = ((raw, FlowKey.unpack(raw)) for raw in keys)
+            # Nearly all are others': those are not worth unpacking.
+            found = ((raw, FlowKey.unpack(raw)) for raw in keys if addr in raw)
             return [raw for raw, key in found if key.vni == vni and addr in (key.src, key.dst)]
 
         def through(nats: Mapping[bytes, bytes]) -> list[bytes]:
             """Also those that only turn into it, or that it answers under another name."""
-            entries = ((raw, NatEntry.unpack(value)) for raw, value in nats.items())
+            entries = ((raw, NatEntry.unpack(value)) for raw, value in nats.items() if network in value)
             named = {raw for raw, n in entries if short in (n.src, n.dst, n.flow[0].vip)}
             return [raw for raw in nats if raw in named and FlowKey.unpack(raw).vni == vni] + about(nats.keys() - named)
 
@@ -153,7 +160,8 @@ class Tables:
                 self._maps.delete_flows(slot, about(self._maps.read_flows(slot)))
                 self._maps.delete_nats(slot, through(self._maps.read_nats(slot)))
             self._maps.delete("asked", about(self._maps.read("asked")))
-            ways_back = ((raw, EgressRow.unpack(value)) for raw, value in self._maps.read("egress").items())
+            egress = self._maps.read("egress").items()
+            ways_back = ((raw, EgressRow.unpack(value)) for raw, value in egress if network in value)
             self._maps.delete("egress", [raw for raw, row in ways_back if (row.vni, row.endpoint) == (vni, short)])
 
     def take_flow(self, key: FlowKey) -> FlowEntry | None:
@@ -172,24 +180,46 @@ class Tables:
 
     # --- inside ---
 
+    def _apart(self) -> list[str]:
+        """Where maps and rows differ, one sentence each; without the lock, also where they are just being changed."""
+        with self._lock:
+            if not self._adopted:
+                return []
+            wanted, slots_wanted = self._wanted(), set(self.world.slots.values())
+        there = self._maps.flow_tables()
+        missing = [slot for slot in slots_wanted if there.get(slot) != self._flow_entries]
+        found = [f"rows differ: {change} is wanting" for change in diff(self._read(), wanted)]
+        return found + [f"flow table {slot} is missing" for slot in sorted(missing)]
+
     def _settle(self, event: Callable[[], list[Change]]) -> list[Change]:
         with self._lock:
-            if self.suspect:
-                self.verify()
             before = set(self.world.slots.values())
-            changes = event()
+            changes = event()  # first of all: it is told once
             self.version += 1
             if not self._adopted:
                 return []
-            self.suspect = True
+            if self.suspect:
+                self.verify()
+                return changes
             after = set(self.world.slots.values())
-            if after - before:
-                self._ensure_tables()
-            self._perform(changes)
-            if before - after:
-                self._maps.drop_flow_tables(before - after)
-            self.suspect = False
+            with self._failing():
+                if after - before:
+                    self._ensure_tables()
+                self._perform(changes)
+                if before - after:
+                    self._maps.drop_flow_tables(before - after)
             return changes
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        """The maps are right once the block has ended well."""
+        self.suspect = True
+        try:
+            yield
+        except MizarError as error:
+            self.failed = str(error)
+            raise
+        self.suspect, self.failed = False, ""
 
     def _take(self, obj: Known) -> list[Change]:
         if isinstance(obj, NetworkEndpoint):
@@ -222,12 +252,24 @@ class Tables:
     def _ensure_tables(self) -> set[int]:
         return self._maps.ensure_flow_tables(dict.fromkeys(self.world.slots.values(), self._flow_entries))
 
-    def _perform(self, changes: Iterable[Change]) -> None:
-        for change in changes:
-            if change.verb == "put":
-                self._maps.put(change.map, change.rows)
-            else:
-                self._maps.delete(change.map, change.rows)
+    def _perform(self, changes: Sequence[Change]) -> None:
+        for at, change in enumerate(changes):
+            try:
+                self._step(change)
+            except BpfError:
+                if change.verb == "delete":
+                    raise
+                # The table may be full of what is to go: that first, and then once more.
+                left = changes[at:]
+                for later in [*(c for c in left if c.verb == "delete"), *(c for c in left if c.verb == "put")]:
+                    self._step(later)
+                return
+
+    def _step(self, change: Change) -> None:
+        if change.verb == "put":
+            self._maps.put(change.map, change.rows)
+        else:
+            self._maps.delete(change.map, change.rows)
 
     def _wanted(self) -> MapImage:
         return {**self._desired.image(), **self._config}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Callable, Iterable, Mapping
 
 from node_agent.datapath.layout import MAPS, Counter, DropReason, FlowEntry, FlowKey, NatEntry
+from node_agent.datapath.library import BpfError
 from node_agent.datapath.maps import counted_drops, counted_events, nat_entries
 from node_agent.datapath.record import Record
 from node_agent.model.errors import MizarError, Permanent
@@ -14,6 +16,7 @@ from node_agent.rows.diff import PUT_ORDER
 
 class FakeMaps:
     """`steps`: every call that changed something, as "put 2 of locals". `fail`: errors to raise, one per such call.
+    `room`: entries that a map has, where a test wants fewer than there are.
 
     `before` is called ahead of every step, with its text: where a test kills the agent.
     """
@@ -27,6 +30,7 @@ class FakeMaps:
         self.nat_sizes: dict[int, int] = {}
         self.steps: list[str] = []
         self.fail: list[MizarError] = []
+        self.room: dict[str, int] = {}
         self.before: Callable[[str], None] = lambda step: None
 
     def read(self, name: str) -> dict[bytes, bytes]:
@@ -38,8 +42,8 @@ class FakeMaps:
             if (len(key), len(value)) != (spec.key_size, spec.value_size):
                 raise Permanent(f"use map {name}: {len(key)} and {len(value)} bytes")
         self._step(f"put {len(rows)} of {name}")
-        if len(self.rows[name].keys() | rows.keys()) > spec.max_entries:
-            raise Permanent(f"write {len(rows)} rows of {name}: it is full")
+        if len(self.rows[name].keys() | rows.keys()) > self.room.get(name, spec.max_entries):
+            raise BpfError(f"write {len(rows)} rows of {name}", errno.E2BIG)
         self.rows[name].update(rows)
 
     def delete(self, name: str, keys: Iterable[bytes]) -> None:

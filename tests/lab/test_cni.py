@@ -19,7 +19,7 @@ from node_agent.cni import protocol
 from node_agent.cni.queue import Queue
 from node_agent.emulation import endpoints, processes
 from node_agent.emulation.cluster import programs
-from node_agent.kernel import netns
+from node_agent.kernel import links, netns
 from node_agent.kernel.commands import CommandError
 from node_agent.model.objects import NetworkEndpoint, NetworkEndpointSpec
 from node_agent.model.places import veth_name
@@ -196,6 +196,26 @@ def test_an_unknown_network_is_a_clear_error_and_no_address(network: Network, wh
     assert answer.error == protocol.INVALID_CONFIG
     assert said in answer.said["msg"] and "default of network net" in answer.said["msg"]
     assert not claims(network)
+
+
+def test_an_interface_that_is_somebody_elses_stays_and_add_says_so(network: Network) -> None:
+    host = next(iter(network.hosts))
+    where = namespace(network, "taken")
+    with links.opened(where) as pod:
+        pod.ensure_bridge("eth0")
+        pod.ensure_address("eth0", "192.0.2.1/24")
+    refused = cni.run("ADD", config(network, host), "taken", namespace=where)
+    assert refused.error and "it has an interface of that name already" in str(refused.said), refused
+    with links.opened(where) as pod:
+        assert (pod.need("eth0").kind, pod.addresses("eth0")) == ("bridge", ("192.0.2.1/24",))
+    cni.run("DEL", config(network, host), "taken", namespace=where)
+    assert "taken" not in claims(network)
+
+
+def test_the_hosts_own_namespace_is_no_containers(network: Network) -> None:
+    host = next(iter(network.hosts))
+    refused = cni.run("ADD", config(network, host), "host", namespace=network.places.netns_path(host))
+    assert refused.error and "is no network namespace of a container" in str(refused.said), refused
 
 
 def test_a_subnet_alone_means_its_vpc(network: Network) -> None:

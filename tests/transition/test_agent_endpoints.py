@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from node_agent.agent import claims
-from node_agent.agent.endpoints import LATE
+from node_agent.agent.endpoints import AGAIN, LATE
 from node_agent.cni import protocol
 from node_agent.cni.protocol import Reply, Request
 from node_agent.datapath.layout import EndpointKey, FlowEntry, FlowKey, PortKey
@@ -277,6 +277,51 @@ def test_an_endpoint_deleted_in_the_store_is_removed_here(agents: Agents) -> Non
     assert agents.store.list(NetworkEndpoint) == []
     assert agents.hosts["h3"].kernel.devices == {}
     assert agents.images()["h3"] == {**before, "config": agents.images()["h3"]["config"]}
+
+
+@pytest.mark.parametrize("step", ["kernel", "store"])
+def test_a_removal_of_which_a_step_failed_is_finished_and_keeps_no_other_waiting(agents: Agents, step: str) -> None:
+    first, second = sorted((agents.add("h3", "one").endpoint, agents.add("h3", "two").endpoint))
+    for name in (first, second):
+        agents.store.delete(NetworkEndpoint, name)
+    host = agents.hosts["h3"]
+    if step == "kernel":
+        host.kernel.fail = [Temporary("remove link: busy")]
+    else:
+        agents.start("h3", Refusing(agents.store, "drop_finalizer"))
+    agents.settle()
+    assert second not in [endpoint.name for endpoint in agents.store.list(NetworkEndpoint)]
+    agents.clock.advance(AGAIN)
+    agents.settle()
+    assert agents.store.list(NetworkEndpoint) == []
+    assert host.kernel.devices == {} and host.maps.rows["locals"] == {} and not host.agent.problems()
+
+
+def test_what_is_left_of_a_failed_removal_is_done_by_the_next_request(agents: Agents) -> None:
+    old = agents.add("h3", "one")
+    host = agents.hosts["h3"]
+    host.kernel.fail = [Temporary("remove link: busy")]
+    assert agents.delete("h3", "one").code == protocol.TRY_AGAIN
+    assert agents.add("h3", "one").code == 0
+    agents.settle()
+    (left,) = agents.store.list(NetworkEndpoint)
+    assert left.meta.uid and not left.meta.deleting and (left.name != old.endpoint or left.tag != 0)
+    agents.clock.advance(AGAIN)
+    agents.settle()
+    assert len(host.kernel.devices) == 1 and agents.store.list(NetworkEndpoint) == [left]
+
+
+class Refusing:
+    """The store, which refuses the verb the first time."""
+
+    def __init__(self, store: FakeStore, verb: str) -> None:
+        self._store, self._verb = store, verb
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._verb:
+            self._verb = ""
+            raise Temporary(f"{name}: no answer")
+        return getattr(self._store, name)
 
 
 def prepared(steps: int, *, added: bool = False) -> tuple[Agents, Fuse]:

@@ -2,14 +2,17 @@
 
 import pytest
 
+from node_agent.agent.host import CHECK_EVERY
 from node_agent.cni import protocol
 from node_agent.cni.protocol import Request
-from node_agent.datapath.layout import Config, EndpointKey, SubnetKey, VpcKey, VpcRow
+from node_agent.datapath.layout import Config, EndpointKey, EndpointRow, SubnetKey, VpcKey, VpcRow
 from node_agent.model.errors import Invalid, Permanent, Temporary
 from node_agent.model.objects import NetworkHost, Subnet, Vpc
 from node_agent.rows.config import KEY
 from node_agent.rows.image import mapped, number
 from tests.transition.agents import VNI, Agents
+
+S1 = number("10.0.1.0")
 
 
 @pytest.fixture
@@ -213,6 +216,36 @@ def test_a_map_that_refuses_is_told_and_mended_later(agents: Agents) -> None:
     assert reply.code == 0
     assert EndpointKey(vni=VNI, addr=mapped(reply.address)).pack() in host.maps.rows["locals"]
     assert len(host.maps.rows["ports"]) == 2
+
+
+def test_a_full_map_is_told_and_loses_no_news(agents: Agents) -> None:
+    """h1 has too little room for what it must know. What it hears meanwhile counts as soon as there is room again."""
+    full, other = agents.hosts["h1"], agents.hosts["h0"]
+    full.maps.room["endpoints"] = len(full.maps.rows["endpoints"]) + 1
+    for pod in range(4):
+        agents.add("h3", f"pod-{pod}")
+    agents.settle()
+    assert any("rows of endpoints" in said for said in full.agent.problems())
+    for pod in range(3):
+        assert agents.delete("h3", f"pod-{pod}").code == 0
+    agents.settle()
+    agents.clock.advance(CHECK_EVERY)
+    agents.settle()
+    assert not full.agent.problems()
+    assert full.maps.rows["endpoints"] == {
+        key: row for key, row in other.maps.rows["endpoints"].items() if EndpointRow.unpack(row).subnet == S1
+    }
+
+
+def test_what_a_full_map_is_to_forget_makes_room_for_what_it_must_know(agents: Agents) -> None:
+    full, other = agents.hosts["h1"], agents.hosts["h0"]
+    full.maps.room["endpoints"] = len(full.maps.rows["endpoints"])
+    full.alive = False
+    agents.delete("h3", "c3")
+    agents.add("h3", "another", address="10.0.1.12")
+    agents.start("h1")
+    agents.settle()
+    assert full.maps.rows["endpoints"] == other.maps.rows["endpoints"]
 
 
 def test_a_host_that_cannot_carry_the_tunnel_is_refused(agents: Agents) -> None:
