@@ -13,7 +13,7 @@ from urllib.parse import quote
 from node_agent.agent.together import Together
 from node_agent.model.errors import Invalid, NotFound, Temporary
 from node_agent.model.objects import Subnet
-from node_agent.model.wishes import SUBNET, Wish, nearest, wish
+from node_agent.model.wishes import SUBNET, Wish, nearest, of_namespace, wish
 from node_agent.store.base import Store
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Pods(Protocol):
         ...
 
     def likely(self, namespace: str, name: str, annotations: Mapping[str, str] | None) -> Sequence[Wish] | None:
-        """What `wishes` will most likely say, at once; None when that cannot be known, or need not be asked for."""
+        """What `wishes` will most likely say, at once; None when that cannot be known."""
         ...
 
 
@@ -70,10 +70,8 @@ class KubernetesPods:
             if uid and uid not in (pod.get("uid"), annotations.get(MIRRORED)):
                 raise Temporary(f"find {said}: it is another one by now")
         own = wish(said, annotations)
-        if own.vpc or own.subnet:  # then nobody else is asked
-            return (own,)
         found = self._together.ask((f"namespace {namespace}", f"/api/v1/namespaces/{quote(namespace)}"))
-        told = wish(f"namespace {namespace}", found.get("annotations") or {})
+        told = of_namespace(namespace, found.get("annotations") or {})
         self._said.pop(namespace, None)
         self._said[namespace] = told
         for old in list(self._said)[:-REMEMBERED]:
@@ -84,7 +82,7 @@ class KubernetesPods:
         if annotations is None:
             return None
         own, told = wish(f"pod {namespace}/{name}", annotations), self._said.get(namespace)
-        return None if told is None or own.vpc or own.subnet else (own, told)
+        return None if told is None else (own, told)
 
     def _get(self, asked: tuple[str, str]) -> Mapping[str, Any]:
         what, path = asked

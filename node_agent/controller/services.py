@@ -158,9 +158,10 @@ def _home(service: Service, network: Network, asked: set[Key], said: list[str]) 
 
     asked.add((NAMESPACE, service.namespace))
     namespace = network.namespaces.get(service.namespace)
-    wishes = [service.wish, *([namespace] if namespace else []), network.default]
+    if namespace is None:
+        return ""  # it will be told; until then nobody knows to which VPCs it binds
     try:
-        found = nearest(wishes, vpc_of)
+        found = nearest([service.wish, namespace, network.default], vpc_of)
     except Invalid as error:
         said.append(str(error))
         return ""

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from node_agent.model.codec import Plain
 from node_agent.model.errors import AlreadyExists
-from node_agent.model.wishes import Wish, wish
+from node_agent.model.wishes import Wish, of_namespace, wish
 from node_agent.store.kubernetes_http import Api
 from node_agent.store.kubernetes_mirror import Mirror
 
@@ -119,7 +119,7 @@ def read_slice(raw: Plain) -> Slice | None:
 def read_namespace(raw: Plain) -> Wish:
     """What is wished for all that is in the namespace. Pure."""
     metadata = raw["metadata"]
-    return wish(f"namespace {metadata['name']}", metadata.get("annotations") or {})
+    return of_namespace(metadata["name"], metadata.get("annotations") or {})
 
 
 class Services:

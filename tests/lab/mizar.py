@@ -107,7 +107,7 @@ def pod(name: str, node: str, **annotations: str) -> dict[str, Any]:
 def clean(lab: Lab) -> None:
     """Every pod of the default namespace goes, and its address with it."""
     lab.kubectl("delete", "pods", "--all", "--timeout=60s", timeout=70)
-    lab.kubectl("annotate", "namespace", "default", "mizar.com/vpc-", "mizar.com/subnet-")
+    lab.kubectl("annotate", "namespace", "default", "mizar.com/vpc-", "mizar.com/subnet-", "mizar.com/vpcs-")
     end = time.monotonic() + PATIENCE
     while left := lab.get("networkendpoints")["items"]:
         assert time.monotonic() < end, left

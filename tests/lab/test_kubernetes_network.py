@@ -78,6 +78,20 @@ def test_an_unknown_vpc_is_a_clear_event_and_no_address(lab: Lab, until: Until) 
     assert not lab.get("networkendpoints")["items"]
 
 
+def test_a_namespace_that_may_use_one_vpc_gets_no_pod_into_another(lab: Lab, until: Until) -> None:
+    one, two = lab.nodes
+    lab.kubectl("annotate", "namespace", "default", "mizar.com/vpcs=red", "mizar.com/vpc=red")
+    lab.apply(pod("astray", one, vpc="blue"), pod("home", two))
+    addresses(lab, "home")
+
+    def told() -> bool:
+        events = lab.get("events", "--field-selector=involvedObject.name=astray")["items"]
+        return any("VPC 'blue' is none that namespace default may use" in event["message"] for event in events)
+
+    until(told, PATIENCE, "the event")
+    assert [item["spec"]["vpc"] for item in lab.get("networkendpoints")["items"]] == ["red"]
+
+
 def test_many_pods_at_once_get_an_address_each(lab: Lab) -> None:
     names = {f"many-{node}-{n}": node for node in lab.nodes for n in range(BURST)}
     lab.apply(*(pod(name, node) for name, node in names.items()))

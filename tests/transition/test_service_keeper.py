@@ -97,6 +97,7 @@ class World:
 
     def service(self, name: str, vip: str, namespace: str = "shop", vpc: str = "") -> None:
         key = f"{namespace}/{name}"
+        self.cluster.put(2, namespace, Wish(whose=f"namespace {namespace}"))
         wish = Wish(whose=f"service {key}", vpc=vpc)
         ports = (Port(name="", protocol="TCP", port=80, target=8080),)
         self.cluster.put(0, key, Service(namespace=namespace, name=name, addresses=(vip,), wish=wish, ports=ports))

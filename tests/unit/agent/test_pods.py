@@ -10,7 +10,7 @@ import pytest
 from node_agent.agent.pods import MIRRORED, KubernetesPods, NoPods, choose
 from node_agent.model.errors import Invalid, NotFound, Temporary
 from node_agent.model.objects import Subnet, SubnetSpec
-from node_agent.model.wishes import SUBNET, VPC, Wish
+from node_agent.model.wishes import ALLOWED, SUBNET, VPC, Wish
 from node_agent.testing.store import FakeStore
 
 
@@ -108,9 +108,22 @@ def test_what_the_runtime_says_of_the_pod_is_not_asked_for(store: FakeStore) -> 
     assert [(each.whose, each.vpc) for each in found] == [("pod default/unheard-of", ""), ("namespace default", "blue")]
 
 
-def test_of_a_pod_that_names_something_the_namespace_is_not_asked_for() -> None:
-    pods = KubernetesPods(Api({}, {}))  # type: ignore[arg-type]
-    assert [each.subnet for each in pods.wishes("nowhere", "web", "u1", {SUBNET: "red-b"})] == ["red-b"]
+@pytest.mark.parametrize("pod", [{VPC: "blue"}, {SUBNET: "blue-a"}, {}])
+def test_a_namespace_binds_its_pods_to_the_vpcs_it_lists(store: FakeStore, pod: dict[str, str]) -> None:
+    for listed in ("red, blue", "blue"):
+        assert chosen(store, pod, {VPC: "blue", ALLOWED: listed})[1] == "blue"
+    for listed, names in (("red,other", "red, other"), ("", "none")):
+        with pytest.raises(Invalid) as caught:
+            chosen(store, pod, {VPC: "blue", ALLOWED: listed})
+        said = f"VPC 'blue' is none that namespace default may use ({ALLOWED}: {names})"
+        assert said in str(caught.value)
+
+
+def test_a_namespace_binds_the_default_too_and_a_pod_allows_itself_nothing(store: FakeStore) -> None:
+    with pytest.raises(Invalid, match="VPC 'red' is none that namespace default may use"):
+        chosen(store, {}, {ALLOWED: "blue"})
+    with pytest.raises(Invalid, match="VPC 'red' is none that namespace default may use"):
+        chosen(store, {VPC: "red", SUBNET: "red-a", ALLOWED: "red"}, {ALLOWED: "blue"})
 
 
 def test_what_is_likely_is_what_was_said_last_and_never_instead_of_asking() -> None:
@@ -119,7 +132,6 @@ def test_what_is_likely_is_what_was_said_last_and_never_instead_of_asking() -> N
     assert pods.likely("default", "web", {}) is None
     said = pods.wishes("default", "web", "u1", {})
     assert pods.likely("default", "web", {}) == said
-    assert pods.likely("default", "web", {SUBNET: "red-b"}) is None  # needs no asking
     assert pods.likely("default", "web", None) is None  # of the pod itself nothing is known
     api.objects["/api/v1/namespaces/default"] = {"annotations": {VPC: "red"}}
     assert pods.wishes("default", "web", "u1", {})[1].vpc == "red"

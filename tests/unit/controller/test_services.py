@@ -80,7 +80,7 @@ def network(
     for each in endpoints:
         workloads.setdefault(each.spec.workload, {})[each.name] = each
     return Network(
-        namespaces=namespaces or {},
+        namespaces={"shop": Wish(whose="namespace shop")} if namespaces is None else namespaces,
         vpcs={name: Vpc(name=name, spec=VpcSpec(cidr="10.0.0.0/8")) for name in vpcs},
         subnets={f"{name}-a": name for name in vpcs},
         workloads=workloads,
@@ -136,6 +136,14 @@ def test_11_the_nearest_annotation_decides_the_vpc(
 ) -> None:
     known = network(namespaces={"shop": Wish(whose="namespace shop", **namespace)})
     assert made(judge(service(**own), [], known)).vpc == expected
+
+
+def test_a_service_belongs_to_no_vpc_that_its_namespace_may_not_use_nor_to_any_before_that_is_known() -> None:
+    bound = Wish(whose="namespace shop", allowed=("red",))
+    found = judge(service(HTTP), [behind(pod("10.0.1.2", "one"), http=8080)], network(ONE, namespaces={"shop": bound}))
+    assert not found.specs and "VPC 'blue' is none that namespace shop may use" in found.said[0]
+    found = judge(service(HTTP), [behind(pod("10.0.1.2", "one"), http=8080)], network(ONE, namespaces={}))
+    assert not found.specs and not found.said
 
 
 @pytest.mark.parametrize(
