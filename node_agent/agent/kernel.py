@@ -25,9 +25,8 @@ from node_agent.model.addresses import pod_mtu
 from node_agent.model.config import AgentConfig
 from node_agent.model.errors import Invalid, Permanent
 from node_agent.model.objects import ProgramStatus
+from node_agent.model.places import is_veth_name
 
-VETH_PREFIX = "mz"
-VETH_NAME_LENGTH = 14
 _SO_NO_CHECK = 11
 
 
@@ -382,8 +381,4 @@ def _pod_side(net: Links, pod: Links, veth: str) -> str | None:
 
 
 def _veths(net: Links) -> list[Link]:
-    return [
-        link
-        for link in net.all()
-        if link.kind == "veth" and link.name.startswith(VETH_PREFIX) and len(link.name) == VETH_NAME_LENGTH
-    ]
+    return [link for link in net.all() if link.kind == "veth" and is_veth_name(link.name)]

@@ -18,6 +18,7 @@ from node_agent.bench.frames import Frames, Peer
 from node_agent.bench.pairs import End, Pair
 from node_agent.emulation import endpoints, fabric, hosts
 from node_agent.kernel import features, filters, links, netns
+from node_agent.model.addresses import POD_GATEWAY
 from node_agent.model.places import StackPlaces
 
 MTU = 1450
@@ -107,7 +108,7 @@ def metadata(bed: Bed) -> Pair:
         with links.opened(places.netns_path(wire.pods[i])) as pod:
             pod.ensure_address(endpoints.INTERFACE, f"{wire.overlay[i]}/32")
             pod.ensure_pod_routes(endpoints.INTERFACE)
-        neighbour = f"neigh replace {links.POD_GATEWAY} lladdr {wire.port_mac(i)} dev {endpoints.INTERFACE}"
+        neighbour = f"neigh replace {POD_GATEWAY} lladdr {wire.port_mac(i)} dev {endpoints.INTERFACE}"
         ip(places, wire.pods[i], [f"{neighbour} nud permanent"])
         with Frames(bed.programs) as programs, links.opened(places.netns_path(host)) as net:
             far = Peer(remote=int(ipaddress.IPv4Address(wire.underlay[1 - i])))

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from node_agent.cni.protocol import Reply
+from node_agent.model.addresses import POD_GATEWAY
 from node_agent.model.errors import Invalid, Permanent
 
 VERSIONS = ("1.0.0", "1.1.0")  # as the plugin answers VERSION
-GATEWAY = "169.254.1.1"
 """What pods route everything to, on the link of every one of them."""
 
 POD_ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
@@ -93,8 +93,8 @@ def result(network: Network, reply: Reply, interface: str, sandbox: str, veth: s
     ours: list[dict[str, Any]] = [{"name": veth}, {"name": interface, "mac": reply.mac, "sandbox": sandbox}]
     if network.version != "1.0.0":  # which knows no MTU
         ours = [{**each, "mtu": reply.mtu} for each in ours]
-    ips.append({"address": f"{reply.address}/{reply.prefix}", "gateway": GATEWAY, "interface": len(interfaces) + 1})
-    routes.append({"dst": "0.0.0.0/0", "gw": GATEWAY})
+    ips.append({"address": f"{reply.address}/{reply.prefix}", "gateway": POD_GATEWAY, "interface": len(interfaces) + 1})
+    routes.append({"dst": "0.0.0.0/0", "gw": POD_GATEWAY})
     told = {"cniVersion": network.version, "interfaces": interfaces + ours, "ips": ips, "routes": routes}
     dns = before.get("dns") or network.dns
     return json.dumps({**told, "dns": dns} if dns else told, separators=(",", ":"))

@@ -5,7 +5,7 @@
     <pins>/links/uplink           the XDP link; whoever removes this pin detaches the program
     <pins>/layout/<digest>        an empty folder: the attached programs share maps of this layout (layout.DIGEST)
 
-Called by the agent (`agent.hooks` adds the TC side, which is netlink's) and tests. A restarted agent finds programs of
+Called by the agent (`agent.kernel` adds the TC side, which is netlink's) and tests. A restarted agent finds programs of
 its digest and loads nothing. Nothing here detaches on the way out. Everything acts in the thread's network namespace.
 """
 

@@ -25,13 +25,13 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from node_agent.kernel import netns
 from node_agent.kernel.netlink import Netlink, attribute, attributes
+from node_agent.model.addresses import POD_GATEWAY
 from node_agent.model.errors import Permanent, Temporary
 
 IFF_UP, IFF_LOWER_UP = 1, 1 << 16
 SCOPE_LINK = 253
 RTNH_ONLINK = 4
 NUD_PERMANENT = 0x80
-POD_GATEWAY = "169.254.1.1"
 _PASSING = {errno.EBUSY, errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.EINTR}
 _GETLINK, _DELLINK, _GETADDR = 18, 17, 22
 _NO_SUCH_LINK = {errno.ENODEV, errno.EINVAL, errno.ERANGE}  # the last two: no link can be named like that

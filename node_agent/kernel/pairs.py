@@ -18,8 +18,9 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from node_agent.kernel import features, filters, netns
-from node_agent.kernel.links import IFF_UP, POD_GATEWAY, RTNH_ONLINK, SCOPE_LINK, Links, refused
+from node_agent.kernel.links import IFF_UP, RTNH_ONLINK, SCOPE_LINK, Links, refused
 from node_agent.kernel.netlink import CREATE, EXCL, NESTED, REPLACE, Message, attribute
+from node_agent.model.addresses import POD_GATEWAY
 
 _NEWLINK, _DELLINK, _NEWADDR, _NEWROUTE = 16, 17, 20, 24
 _IFINFO, _IFADDR, _ROUTE = struct.Struct("=BxHiII"), struct.Struct("=BBBBI"), struct.Struct("=BBBBBBBBI")

@@ -42,6 +42,9 @@ NAME_RULE = f"a name is 1 to {NAME_LENGTH} of a-z, 0-9 and '-', begins with a le
 
 ADDRESS_RULE = "must be an IPv4 address, like 10.10.1.20: four numbers 0..255 with dots, no leading zeros"
 
+POD_GATEWAY = "169.254.1.1"
+"""Next hop of every endpoint, on its link only; the programs answer for it (bpf/include/local.h, LINK_GATEWAY)."""
+
 OUTLET_ADDRESS = "169.254.1.2"
 """What the endpoints of a host have as their address, with a port for each flow, towards the host's own stack."""
 
@@ -51,7 +54,7 @@ _NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 FORBIDDEN = {
     "0.0.0.0/8": "this network",
     "127.0.0.0/8": "loopback",
-    "169.254.0.0/16": "link-local; endpoints route through 169.254.1.1",
+    "169.254.0.0/16": f"link-local; endpoints route through {POD_GATEWAY}",
     "224.0.0.0/4": "multicast",
     "240.0.0.0/4": "reserved",
 }

@@ -109,3 +109,8 @@ def stack_id(stack: str, root: Path) -> str:
 def veth_name(container_id: str, interface: str) -> str:
     """Name of the host side of an endpoint's veth: fixed by the claim, so that a repeated ADD finds it."""
     return "mz" + hashlib.sha256(f"{container_id}/{interface}".encode()).hexdigest()[:12]
+
+
+def is_veth_name(name: str) -> bool:
+    """Whether `veth_name` gives such names."""
+    return len(name) == 14 and name.startswith("mz")

@@ -1,6 +1,6 @@
 """From what maps hold to what they should hold, in an order that never misleads a packet. Pure.
 
-Called by the agent (`agent.apply`). Maps that the programs write (flows, asked, fragments, counters) are not touched.
+Called by the agent (`agent.tables`). Maps that the programs write (flows, asked, fragments, counters) are not touched.
 """
 
 from __future__ import annotations
@@ -59,19 +59,6 @@ def diff(have: MapImage, want: MapImage) -> list[Change]:
         if gone and name != "serving":
             changes.append(Change("delete", name, gone))
     return changes
-
-
-def apply(image: MapImage, changes: list[Change]) -> MapImage:
-    """The image after the changes; maps that end up empty are left out."""
-    after = {name: dict(rows) for name, rows in image.items()}
-    for change in changes:
-        rows = after.setdefault(change.map, {})
-        if change.verb == "put":
-            rows.update(change.rows)
-        else:
-            for key in change.rows:
-                rows.pop(key, None)
-    return {name: rows for name, rows in after.items() if rows}
 
 
 def _removed(have: MapImage, want: MapImage, name: str) -> dict[bytes, bytes]:

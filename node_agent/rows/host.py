@@ -88,7 +88,7 @@ class Desired:
         self._rows = {key: _rows(self.world, self._claims, key) for key in _keys(self.world)}
 
     def image(self) -> MapImage:
-        """All rows, except `config`, which is written once (rows.config)."""
+        """All rows, except `config` and `listed`, which no object says (rows.config, rows.listed)."""
         return merged(self._rows.values())
 
     def rows_of(self, obj: Known) -> MapImage:

@@ -82,7 +82,7 @@ def test_a_namespace_that_may_use_one_vpc_gets_no_pod_into_another(lab: Lab, unt
     one, two = lab.nodes
     lab.kubectl("annotate", "namespace", "default", "mizar.com/vpcs=red", "mizar.com/vpc=red")
     lab.apply(pod("astray", one, vpc="blue"), pod("home", two))
-    addresses(lab, "home")
+    lab.kubectl("wait", "--for=condition=Ready", "pod/home", "--timeout=60s", timeout=70)
 
     def told() -> bool:
         events = lab.get("events", "--field-selector=involvedObject.name=astray")["items"]

@@ -18,6 +18,7 @@ from node_agent.cni.protocol import Request
 from node_agent.emulation.cluster import machines
 from node_agent.emulation.endpoints import INTERFACE
 from node_agent.kernel import commands, links, netns
+from node_agent.model.addresses import POD_GATEWAY
 from node_agent.model.errors import Permanent
 from node_agent.model.places import StackPlaces
 
@@ -80,14 +81,14 @@ def make(places: StackPlaces, spec: Spec) -> Observed:
         # Instead of the endpoint's, which is the host's from here on; what has no address sends nothing.
         between.ensure_address(INTERFACE, BESIDE)
         between.ensure_pod_routes(INTERFACE)
-        between.ensure_neighbour(links.POD_GATEWAY, GATEWAY_MAC, INTERFACE)
+        between.ensure_neighbour(POD_GATEWAY, GATEWAY_MAC, INTERFACE)
         between.ensure_link_route(f"{reply.address}/32", LINK, BESIDE.partition("/")[0])
         between.ensure_neighbour(reply.address, net.need(LINK).mac, LINK)
         net.ensure_address(LINK, f"{reply.address}/32")
-        net.ensure_link_route(f"{links.POD_GATEWAY}/32", LINK, reply.address)
-        net.ensure_neighbour(links.POD_GATEWAY, between.need(LINK).mac, LINK)
+        net.ensure_link_route(f"{POD_GATEWAY}/32", LINK, reply.address)
+        net.ensure_neighbour(POD_GATEWAY, between.need(LINK).mac, LINK)
         for prefix in spec.prefixes:
-            net.ensure_route(prefix, links.POD_GATEWAY, LINK)
+            net.ensure_route(prefix, POD_GATEWAY, LINK)
     return Observed(host=spec.host, address=reply.address)
 
 

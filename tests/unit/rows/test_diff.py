@@ -5,7 +5,8 @@ import pytest
 from node_agent.datapath.layout import VpcKey, VpcRow
 from node_agent.model.errors import Permanent
 from node_agent.rows import slots
-from node_agent.rows.diff import PUT_ORDER, Change, apply, diff
+from node_agent.rows.diff import PUT_ORDER, Change, diff
+from tests.whole import apply
 
 EVERYTHING = {name: {b"k": b"v"} for name in PUT_ORDER}
 

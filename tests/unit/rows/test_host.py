@@ -39,7 +39,7 @@ from node_agent.model.objects import (
 from node_agent.rows import diff
 from node_agent.rows.host import Desired, World, bounced
 from node_agent.rows.image import mapped, number
-from tests.whole import desired
+from tests.whole import apply, desired
 
 
 def address(host: str) -> str:
@@ -253,7 +253,7 @@ def test_event_by_event_is_the_same_as_all_at_once(seed: int) -> None:
     model = Desired(World("h0"))
     image = model.image()
     for _ in range(200):
-        image = diff.apply(image, random_event(rng, model))
+        image = apply(image, random_event(rng, model))
         assert image == desired(model.world) == model.image()
     again = Desired(model.world)
     assert again.image() == image
