@@ -59,7 +59,7 @@ class HostAgent:
     ) -> None:
         self._config, self._store, self._kernel, self._log = config, store, kernel, log
         self._clock = clock or Clock()
-        self._tables = Tables(config.host, maps, config.flow_entries)
+        self._tables = Tables(config.host, maps, max(config.flow_entries, maps.least))
         self._news = threading.Event()
         self._intent = Intent(config.host, store, self._tables, self._clock.monotonic, self._news.set)
         self._endpoints: Endpoints | None = None
@@ -126,6 +126,8 @@ class HostAgent:
                         self._log.warning("devices put right", what=what)
                 for change in self._tables.verify():
                     self._log.warning("rows put back", what=str(change))
+                if self._synced:
+                    self._tables.tidy()
             with self._noting("uplink"):
                 self._programs = self._kernel.programs()
                 self._problems["uplink state"] = self._kernel.uplink_problems()

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from node_agent.datapath.layout import EgressRow, FlowEntry, FlowKey, NatEntry
+from node_agent.datapath.layout import DropKey, EgressRow, FlowEntry, FlowKey, NatEntry
 from node_agent.datapath.library import BpfError
 from node_agent.datapath.maps import Maps
 from node_agent.model.errors import MizarError
@@ -137,6 +137,13 @@ class Tables:
             return []
         with self._lock:
             return self._apart()
+
+    def tidy(self) -> None:
+        """Forget what was counted of VPCs that are no more: their numbers do not come back, and the room is others'."""
+        with self._lock:
+            known = {0, *(vpc.status.vni for vpc in self.world.vpcs.values())}
+        gone = [raw for raw in self._maps.read("drops") if DropKey.unpack(raw).vni not in known]
+        self._maps.delete("drops", gone)
 
     def purge_flows(self, vni: int, address: str) -> None:
         """Forget every flow of this address, with or without a service, and every open question about it."""

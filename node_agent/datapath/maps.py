@@ -22,7 +22,9 @@ from node_agent.model.errors import Permanent
 
 PERCPU = {5, 6, 10}
 BATCH = 4096
-NAT_LEAST = 256
+LRU_LEAST = 256
+"""Entries of an LRU table, and of each CPU's share of it: kernels before mid-2025 hand free entries out by the CPU, and a
+table with fewer forgets what it has room for."""
 _ENOTSUPP = 524  # the kernel's own, not in errno
 _NO_BATCH = {_ENOTSUPP, errno.EINVAL, errno.EOPNOTSUPP}
 _U32 = struct.Struct("=I")
@@ -31,8 +33,10 @@ Rows = Mapping[bytes, bytes]
 
 
 class Maps(Protocol):
-    """A host's maps. Every verb may be repeated; names are those of layout.MAPS."""
+    """A host's maps. Every verb may be repeated; names are those of layout.MAPS. `least`: entries of a flow table."""
 
+    @property
+    def least(self) -> int: ...
     def read(self, name: str) -> dict[bytes, bytes]: ...
     def put(self, name: str, rows: Rows) -> None: ...
     def delete(self, name: str, keys: Iterable[bytes]) -> None: ...
@@ -70,6 +74,10 @@ class HostMaps:
     def close(self) -> None:
         while self._fds:
             os.close(self._fds.popitem()[1])
+
+    @property
+    def least(self) -> int:
+        return LRU_LEAST * libbpf.possible_cpus()
 
     def read(self, name: str) -> dict[bytes, bytes]:
         """Every entry as key -> value. A per-CPU map's values are sums of unsigned 64-bit counters, host's order."""
@@ -113,7 +121,7 @@ class HostMaps:
     def ensure_flow_tables(self, entries: Mapping[int, int]) -> set[int]:
         """A flow table of that size in each slot, and a NAT table to go with it. One of another size is replaced, which
         costs its flows a query. Returns the slots where something was made."""
-        nats = {slot: nat_entries(size) for slot, size in entries.items()}
+        nats = {slot: max(self.least, nat_entries(size)) for slot, size in entries.items()}
         made = self._ensure("flows", entries, FlowEntry.SIZE)
         return made | self._ensure("nats", nats, NatEntry.SIZE)
 
@@ -224,7 +232,7 @@ class HostMaps:
 
 def nat_entries(flow_entries: int) -> int:
     """Size of the NAT table that goes with a flow table of this size."""
-    return max(NAT_LEAST, flow_entries // 4)
+    return max(LRU_LEAST, flow_entries // 4)
 
 
 class _Inner:

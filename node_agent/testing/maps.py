@@ -31,6 +31,7 @@ class FakeMaps:
         self.steps: list[str] = []
         self.fail: list[MizarError] = []
         self.room: dict[str, int] = {}
+        self.least = 0
         self.before: Callable[[str], None] = lambda step: None
 
     def read(self, name: str) -> dict[bytes, bytes]:

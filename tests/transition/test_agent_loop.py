@@ -5,7 +5,7 @@ import pytest
 from node_agent.agent.host import CHECK_EVERY
 from node_agent.cni import protocol
 from node_agent.cni.protocol import Request
-from node_agent.datapath.layout import Config, EndpointKey, EndpointRow, SubnetKey, VpcKey, VpcRow
+from node_agent.datapath.layout import Config, DropKey, DropReason, EndpointKey, EndpointRow, SubnetKey, VpcKey, VpcRow
 from node_agent.model.errors import Invalid, Permanent, Temporary
 from node_agent.model.objects import NetworkHost, Subnet, Vpc
 from node_agent.rows.config import KEY
@@ -284,6 +284,14 @@ def test_without_its_host_object_the_agent_says_so(agents: Agents) -> None:
     agents.clock.advance(2)
     agents.settle()
     assert agents.hosts["h3"].agent.problems() == ["write status: the store has no host h3"]
+
+
+def test_what_was_counted_of_a_vpc_goes_with_it(agents: Agents) -> None:
+    host = agents.hosts["h3"]
+    counts = {vni: DropKey(vni=vni, reason=DropReason.NO_VPC).pack() for vni in (0, VNI, VNI + 1)}
+    host.maps.rows["drops"] = dict.fromkeys(counts.values(), bytes(8))
+    host.agent.check()
+    assert set(host.maps.rows["drops"]) == {counts[0], counts[VNI]}
 
 
 def test_roles_that_come_and_go_take_no_row_of_an_endpoint_away(agents: Agents) -> None:
