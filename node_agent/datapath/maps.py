@@ -23,8 +23,8 @@ from node_agent.model.errors import Permanent
 PERCPU = {5, 6, 10}
 BATCH = 4096
 LRU_LEAST = 256
-"""Entries of an LRU table, and of each CPU's share of it: kernels before mid-2025 hand free entries out by the CPU, and a
-table with fewer forgets what it has room for."""
+"""Entries of an LRU table, and of each CPU's share of it: kernels before mid-2025 hand free entries out by the CPU, and
+a table with fewer forgets what it has room for."""
 _ENOTSUPP = 524  # the kernel's own, not in errno
 _NO_BATCH = {_ENOTSUPP, errno.EINVAL, errno.EOPNOTSUPP}
 _U32 = struct.Struct("=I")

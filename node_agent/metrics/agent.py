@@ -22,8 +22,8 @@ from node_agent.model.objects import NetworkHost, Vpc
 from node_agent.rows import slots
 from node_agent.store.base import Store
 
-COUNTED = ("asked", "backends", "endpoints", "locals", "maglev", "ports", "routes", "services", "serving", "subnets",
-           "vpcs")  # fmt: skip
+COUNTED = ("asked", "backends", "egress", "endpoints", "locals", "maglev", "ports", "routes", "services", "serving",
+           "subnets", "vpcs")  # fmt: skip
 KEPT = 10.0  # seconds
 
 
