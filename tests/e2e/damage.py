@@ -36,7 +36,7 @@ INSTALLATION = "if (!flow_insert(p, &p->key, &new))\n\t\tcount(COUNTER_ENTRIES_A
 
 def detach(stack: Stack, host: str) -> None:
     """Take every program of the host off its hooks."""
-    (stack.places.host(host).links / "uplink").unlink()
+    (stack.places.host(host).links / "uplink").unlink(missing_ok=True)
     with links.opened(stack.namespace(host)) as net:
         for device in _devices(net):
             filters.detach(net, device, "ingress")
