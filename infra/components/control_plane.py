@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pulumi import ComponentResource, Resource, ResourceOptions
 
+from infra.providers import daemons
 from infra.providers.controller import Controller, ControllerProps
 from infra.providers.store import Store, StoreProps
 
@@ -31,7 +32,7 @@ class ControlPlane(ComponentResource):
         )
         self.controller = Controller(
             f"{name}-controller",
-            ControllerProps(stack=args.stack, config=args.config),
+            ControllerProps(stack=args.stack, config=args.config, code=daemons.sources()),
             ResourceOptions(parent=self, depends_on=[*args.after, self.store]),
         )
         self.register_outputs({"store": self.store.file})

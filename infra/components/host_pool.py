@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pulumi import ComponentResource, Resource, ResourceOptions
 
 from infra.plan import HostPlan
+from infra.providers import daemons
 from infra.providers.agent import Agent, AgentProps
 from infra.providers.bare_host import HostProps
 from infra.providers.host import Host
@@ -56,7 +57,7 @@ class HostPool(ComponentResource):
             self.hosts[plan.name] = host
             self.agents[plan.name] = Agent(
                 f"{name}-{plan.name}-agent",
-                AgentProps(stack=args.stack, host=plan.name, config=args.configs[plan.name]),
+                AgentProps(stack=args.stack, host=plan.name, config=args.configs[plan.name], code=daemons.sources()),
                 ResourceOptions(parent=self, depends_on=[*args.after, host, programs]),
             )
         self.register_outputs({"modes": {plan.name: self.agents[plan.name].mode for plan in args.hosts}})

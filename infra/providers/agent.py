@@ -1,7 +1,7 @@
 """Dynamic resource: the agent of a host, one process under a supervisor in the host's namespace.
 
 Made means ready: its socket answers STATUS with no complaint. To look repairs nothing; an update says REPAIR. A changed
-configuration is a restart, which no packet notices.
+configuration or code is a restart, which no packet notices.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ ASK_SECONDS = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class AgentProps:
-    """`config`: text of an AgentConfig."""
+    """`config`: text of an AgentConfig. `code`: `daemons.sources`; another one is a restart."""
 
     stack: str
     host: str
     config: str
+    code: str = ""
 
 
 class AgentProvider(Provider[AgentProps]):
@@ -49,7 +50,7 @@ class AgentProvider(Provider[AgentProps]):
     def ensure(self, props: AgentProps, had: AgentProps | None) -> Outputs:
         stack = StackPlaces(props.stack)
         places = stack.host(props.host)
-        daemons.start(places.root, "agent", props.config, netns=stack.netns_path(props.host))
+        daemons.start(places.root, "agent", props.config, code=props.code, netns=stack.netns_path(props.host))
         complaint = ["it did not answer"]
 
         def ready() -> bool | None:

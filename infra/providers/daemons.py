@@ -6,6 +6,7 @@ No resource of its own; called by its neighbours only.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from pathlib import Path
 
@@ -16,15 +17,26 @@ from node_agent.model.places import StackPlaces
 LOG_LINES = 15
 
 
-def start(folder: Path, name: str, config: str, *, netns: Path | None = None) -> processes.Observed:
-    """`python -m node_agent.<name> --config FOLDER/<name>.json` with this text in it; another text is a restart."""
+@functools.cache
+def sources() -> str:
+    """Digest of the modules that agents and controllers run, as they are when it is first asked for."""
+    root, whole = processes.ROOT, hashlib.sha256()
+    for path in sorted((root / "node_agent").rglob("*.py")):
+        content = path.read_bytes()
+        whole.update(f"{path.relative_to(root)} {len(content)}\n".encode() + content)
+    return whole.hexdigest()
+
+
+def start(folder: Path, name: str, config: str, *, code: str = "", netns: Path | None = None) -> processes.Observed:
+    """`python -m node_agent.<name> --config FOLDER/<name>.json` with this text in it; another text is a restart, and so
+    is another `code`."""
     folders.make_private(folder)
     path = folder / f"{name}.json"
     write(str(path), config)
     spec = processes.module(folder, name, f"node_agent.{name}", "--config", str(path), netns=netns)
-    # Part of the spec: the supervisor starts the program anew exactly when its configuration has changed.
-    digest = hashlib.sha256(config.encode()).hexdigest()
-    return processes.start(dataclasses.replace(spec, env={**spec.env, "MIZAR_CONFIG_DIGEST": digest}))
+    # Part of the spec: the supervisor starts the program anew exactly when one of them has changed.
+    digests = {"MIZAR_CONFIG_DIGEST": hashlib.sha256(config.encode()).hexdigest(), "MIZAR_CODE_DIGEST": code}
+    return processes.start(dataclasses.replace(spec, env={**spec.env, **digests}))
 
 
 def running(folder: Path, name: str) -> processes.Observed | None:

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from node_agent.cli import names, stacks, table
@@ -63,7 +64,16 @@ def assemble(
     endpoints: Sequence[NetworkEndpoint],
 ) -> dict[str, Any]:
     """`pids`: "controller" and host name -> pid of the living process; `now`: seconds since the epoch."""
-    told = [_host(host, pids.get(host.name, 0), now, vpcs, subnets, endpoints) for host in hosts]
+    members = {vpc.name: {member.place: member.host for member in vpc.status.members} for vpc in vpcs}
+    bouncers = {subnet.name: _bouncers(subnet, members) for subnet in subnets}
+    divides = _turned({vpc: serving.values() for vpc, serving in members.items()})
+    bounces = _turned(bouncers)
+    held = Counter(endpoint.status.host for endpoint in endpoints)
+    told = [
+        _host(host, pids.get(host.name, 0), now)
+        | {"divides": divides[host.name], "bounces": bounces[host.name], "endpoints": held[host.name]}
+        for host in hosts
+    ]
     controller = pids.get("controller", 0)
     return {
         "stack": stack,
@@ -75,7 +85,7 @@ def assemble(
             for v in vpcs
         ],
         "subnets": [
-            {"name": s.name, "vpc": s.spec.vpc, "cidr": s.spec.cidr, "bouncers": _bouncers(s, vpcs)} for s in subnets
+            {"name": s.name, "vpc": s.spec.vpc, "cidr": s.spec.cidr, "bouncers": bouncers[s.name]} for s in subnets
         ],
         "endpoints": [
             {
@@ -119,21 +129,17 @@ def text(told: Mapping[str, Any]) -> str:
         )
     lines += [*table.lines(rows), ""]
     rows = [("VPC", "VNI", "CIDR", "SUBNETS", "SET")]
+    subnets: defaultdict[str, list[str]] = defaultdict(list)
+    for subnet in told["subnets"]:
+        subnets[subnet["vpc"]].append(subnet["name"])
     for vpc in told["vpcs"]:
-        names = [subnet["name"] for subnet in told["subnets"] if subnet["vpc"] == vpc["name"]]
         members = ",".join(member["host"] for member in vpc["set"]) or "-"
-        rows.append((vpc["name"], str(vpc["vni"]), vpc["cidr"], ",".join(names) or "-", members))
+        rows.append((vpc["name"], str(vpc["vni"]), vpc["cidr"], ",".join(subnets[vpc["name"]]) or "-", members))
     return "\n".join([*lines, *table.lines(rows)])
 
 
-def _host(
-    host: NetworkHost,
-    pid: int,
-    now: float,
-    vpcs: Sequence[Vpc],
-    subnets: Sequence[Subnet],
-    endpoints: Sequence[NetworkEndpoint],
-) -> dict[str, Any]:
+def _host(host: NetworkHost, pid: int, now: float) -> dict[str, Any]:
+    """What the host's own object says."""
     status = host.status
     age = max(0.0, now - status.heartbeat)
     reasons = [] if pid else ["its agent does not run"]
@@ -147,9 +153,6 @@ def _host(
         "pid": pid or None,
         "ready": status.ready,
         "health": "; ".join(reasons) or "ok",
-        "divides": [v.name for v in vpcs if any(m.host == host.name for m in v.status.members)],
-        "bounces": [s.name for s in subnets if host.name in _bouncers(s, vpcs)],
-        "endpoints": sum(1 for e in endpoints if e.status.host == host.name),
         "programs": [{"device": p.device, "hook": p.hook, "mode": p.mode, "tag": p.tag} for p in status.programs],
         "problems": list(status.problems),
     }
@@ -159,7 +162,16 @@ def _member(member: Any) -> dict[str, Any]:
     return {"host": member.host, "address": member.address, "place": member.place, "state": member.state}
 
 
-def _bouncers(subnet: Subnet, vpcs: Sequence[Vpc]) -> list[str]:
-    """Host names; the status has places in the VPC's set."""
-    members = {m.place: m.host for v in vpcs if v.name == subnet.spec.vpc for m in v.status.members}
-    return [members[place] for place in subnet.status.bouncers if place in members]
+def _bouncers(subnet: Subnet, members: Mapping[str, Mapping[int, str]]) -> list[str]:
+    """Host names; the status has places in the VPC's set. `members`: VPC -> place -> host."""
+    serving = members.get(subnet.spec.vpc, {})
+    return [serving[place] for place in subnet.status.bouncers if place in serving]
+
+
+def _turned(hosts: Mapping[str, Iterable[str]]) -> Mapping[str, list[str]]:
+    """Name -> hosts turned into host -> names, in the order of the names given; any host has an entry."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for name, serving in hosts.items():
+        for host in dict.fromkeys(serving):
+            found[host].append(name)
+    return found

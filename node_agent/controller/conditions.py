@@ -2,13 +2,15 @@
 called by `plan` and `service_keeper`.
 
 The API server refuses what one object shows to be wrong. What is wrong between two objects it cannot see: a subnet
-outside of its VPC, or over another subnet, is stored, and stays without bouncers and rows until it is right.
+outside of its VPC, or over another subnet, is stored, and stays without bouncers and rows until it is right. So does
+one whose VPC there is not.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable
+from bisect import bisect
+from collections.abc import Collection, Iterable, Mapping
 
 from node_agent.model.addresses import parse_prefix
 from node_agent.model.errors import Invalid
@@ -50,26 +52,47 @@ def of_service(service: NetworkService, said: Iterable[str], now: float) -> tupl
     return _ready(service.status.conditions, service.meta.generation, status, reason, told[:LONGEST_MESSAGE], now)
 
 
-def mistake(subnet: Subnet, vpc: Vpc, others: Iterable[Subnet]) -> Mistake | None:
-    """Why the subnet must not be in force (one of `objects.REFUSED`), or None. `others`: all subnets of the VPC; of two
-    that overlap the one that came first is right."""
+def no_vpc(subnet: Subnet, now: float) -> tuple[Condition, ...]:
+    """The conditions of a subnet that names no VPC that exists."""
+    told = f"there is no VPC {subnet.spec.vpc!r}"
+    return _ready(subnet.status.conditions, subnet.meta.generation, "False", "NoVpc", told, now)
+
+
+def mistakes(vpc: Vpc, subnets: Iterable[Subnet]) -> Mapping[str, Mistake]:
+    """Why subnets must not be in force (each reason one of `objects.REFUSED`), by name. `subnets`: all of the VPC. Of
+    two that overlap the one that came first is right; one that is not in force is in nobody's way."""
+    found: dict[str, Mistake] = {}
     try:
-        inside, around = parse_prefix("cidr", subnet.spec.cidr), parse_prefix("cidr", vpc.spec.cidr)
+        around = parse_prefix("cidr", vpc.spec.cidr)
     except Invalid as error:
-        return "OutsideVpc", str(error)
-    if not inside.subnet_of(around):
-        return "OutsideVpc", f"{subnet.spec.cidr} is not inside of {vpc.spec.cidr}, the prefix of VPC {vpc.name}"
-    for other in sorted(others, key=_turn):
-        if _turn(other) < _turn(subnet) and _overlap(other, subnet):
-            return "Overlaps", f"{subnet.spec.cidr} overlaps subnet {other.name} ({other.spec.cidr})"
-    return None
+        return {subnet.name: ("OutsideVpc", str(error)) for subnet in subnets}
+    # Those in force, by address. They do not overlap: whatever overlaps any of them overlaps a neighbour of its place.
+    firsts: list[int] = []
+    taken: list[tuple[int, Subnet]] = []  # last address of each
+    for subnet in sorted(subnets, key=_turn):
+        try:
+            inside = parse_prefix("cidr", subnet.spec.cidr)
+        except Invalid as error:
+            found[subnet.name] = "OutsideVpc", str(error)
+            continue
+        if not inside.subnet_of(around):
+            said = f"{subnet.spec.cidr} is not inside of {vpc.spec.cidr}, the prefix of VPC {vpc.name}"
+            found[subnet.name] = "OutsideVpc", said
+            continue
+        first, last = int(inside.network_address), int(inside.broadcast_address)
+        place = bisect(firsts, first)
+        if place and taken[place - 1][0] >= first:
+            found[subnet.name] = _overlaps(subnet, taken[place - 1][1])
+        elif place < len(firsts) and firsts[place] <= last:
+            found[subnet.name] = _overlaps(subnet, taken[place][1])
+        else:
+            firsts.insert(place, first)
+            taken.insert(place, (last, subnet))
+    return found
 
 
-def _overlap(one: Subnet, other: Subnet) -> bool:
-    try:
-        return parse_prefix("cidr", one.spec.cidr).overlaps(parse_prefix("cidr", other.spec.cidr))
-    except Invalid:
-        return False  # what is no prefix is nobody's
+def _overlaps(subnet: Subnet, other: Subnet) -> Mistake:
+    return "Overlaps", f"{subnet.spec.cidr} overlaps subnet {other.name} ({other.spec.cidr})"
 
 
 def _turn(subnet: Subnet) -> tuple[bool, bool, int, str]:

@@ -42,7 +42,8 @@ def unused(
     endpoints: Iterable[NetworkEndpoint],
     services: Iterable[NetworkService],
 ) -> list[Lift]:
-    """Deleting VPCs and subnets that nobody uses any more; the counts are those of `users.users_of`."""
+    """Deleting VPCs and subnets that nobody uses any more, as far as is seen: `loop` asks the store before it lifts.
+    The counts are those of `users.users_of`."""
     deleting_vpcs = [vpc for vpc in vpcs if vpc.meta.deleting and VPC_FINALIZER in vpc.meta.finalizers]
     subnets = list(subnets)
     deleting = [subnet for subnet in subnets if subnet.meta.deleting and SUBNET_FINALIZER in subnet.meta.finalizers]

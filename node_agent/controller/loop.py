@@ -3,6 +3,9 @@
 Called by `__main__`, which gives it a store and a clock. Every write carries the uid and the resource version of the
 object that was read, so a second controller, or a write in between, costs a round and nothing else. A heartbeat alone
 does not make a round; timers are looked at every TICK seconds.
+
+Each kind has a watch of its own, and over a cluster any of them may lag behind the others: that an object is not seen
+is no proof that there is none. Where that would do harm, the store itself is asked before the write.
 """
 
 from __future__ import annotations
@@ -11,11 +14,12 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from node_agent.controller.garbage import Lift
 from node_agent.controller.log import Log
-from node_agent.controller.plan import Change, Memory, Plan, State, plan
+from node_agent.controller.plan import Change, Lost, Memory, Plan, State, plan
 from node_agent.controller.vnis import MARK
 from node_agent.model.config import ControllerConfig
-from node_agent.model.errors import AlreadyExists, Conflict, NotFound, Temporary
+from node_agent.model.errors import AlreadyExists, Conflict, Invalid, NotFound, Temporary
 from node_agent.model.objects import (
     NetworkEndpoint,
     NetworkHost,
@@ -26,7 +30,7 @@ from node_agent.model.objects import (
     Watermark,
     WatermarkStatus,
 )
-from node_agent.model.users import ends_with_vpc
+from node_agent.model.users import ends_with_vpc, users_of, where_users
 from node_agent.store.base import Event, Store, Watch
 
 TICK = 1.0
@@ -101,8 +105,7 @@ class Controller:
             watch.close()
 
     def _read(self, wait: float) -> bool:
-        """Whether anything happened that may matter. Parents are read before those that use them, so that nothing is
-        taken for unused that is in use."""
+        """Whether anything happened that may matter."""
         news = False
         for part, watch in self._watches.items():
             events = watch.poll(wait if part == "hosts" else 0.0)
@@ -133,8 +136,34 @@ class Controller:
                 self.write(change)
             except (Conflict, NotFound) as error:
                 self._refused(error)
+        for lost in made.lost:
+            try:
+                self._write_lost(lost)
+            except (Conflict, NotFound) as error:
+                self._refused(error)
         for lift in made.lifts:
-            self._store.drop_finalizer(type(lift.object), lift.object.name, lift.finalizer, uid=lift.object.meta.uid)
+            self._lift(lift)
+
+    def _write_lost(self, lost: Lost) -> None:
+        subnet = lost.subnet
+        try:
+            self._store.get(Vpc, subnet.spec.vpc)
+        except Invalid:
+            return  # there is one, which a newer program wrote
+        except NotFound:
+            version = subnet.meta.resource_version
+            self._store.put_status(Subnet, subnet.name, lost.status, uid=subnet.meta.uid, resource_version=version)
+            self._log.say("subnet without a VPC", subnet=subnet.name, vpc=subnet.spec.vpc)
+
+    def _lift(self, lift: Lift) -> None:
+        """Who is in use after all is planned for again at the next tick."""
+        obj = lift.object
+        if isinstance(obj, Vpc | Subnet):
+            found = [user for cls, where in where_users(obj) for user in self._store.list(cls, where)]
+            if users_of(obj, found):
+                return
+        self._store.drop_finalizer(type(obj), obj.name, lift.finalizer, uid=obj.meta.uid)
+        self._log.say("finalizer lifted", kind=obj.kind, name=obj.name, why=lift.why)
 
     def _write_mark(self, mark: int | None) -> None:
         if mark is None:

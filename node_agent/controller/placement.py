@@ -12,6 +12,7 @@ that one rule carries drains, smaller sets and rebalancing (`balance`).
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
@@ -40,7 +41,8 @@ def choose(
     the lowest ranks, among these the highest scores."""
     if number <= 0:
         return []  # the usual case, and scores cost time
-    left = sorted(candidates, key=lambda host: (rank(host), -score(owner, host.name), host.name))
+    contenders = _contenders(candidates, number, rank)
+    left = sorted(contenders, key=lambda host: (rank(host), -score(owner, host.name), host.name))
     zones = Counter(host.zone for host in beside)
     chosen: list[Host] = []
     while left and len(chosen) < number:
@@ -49,6 +51,19 @@ def choose(
         zones[best.zone] += 1
         chosen.append(best)
     return chosen
+
+
+def _contenders(candidates: Iterable[Host], number: int, rank: Callable[[Host], tuple[int, ...]]) -> list[Host]:
+    """Without those that cannot be chosen whatever their scores: where so many of their own zone rank lower. Scores
+    cost far more than ranks."""
+    zones: dict[str, list[tuple[tuple[int, ...], Host]]] = {}
+    for host in candidates:
+        zones.setdefault(host.zone, []).append((rank(host), host))
+    found = []
+    for ranked in zones.values():
+        last = max(heapq.nsmallest(number, (each for each, _ in ranked)))
+        found += [host for each, host in ranked if each <= last]
+    return found
 
 
 def place(

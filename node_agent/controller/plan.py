@@ -77,12 +77,22 @@ class Change:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Lost:
+    """A subnet whose VPC is not seen, and what it is to be told if there is none."""
+
+    subnet: Subnet
+    status: SubnetStatus
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Writes in their order: the watermark, then the changes, then the lifts. `notes`: what a person should know."""
+    """Writes in their order: the watermark, then the changes, the lost, the lifts. `loop` looks again before it does
+    the last two. `notes`: what a person should know of the rest."""
 
     memory: Memory
     mark: int | None = None
     changes: tuple[Change, ...] = ()
+    lost: tuple[Lost, ...] = ()
     lifts: tuple[Lift, ...] = ()
     notes: tuple[dict[str, Any], ...] = ()
 
@@ -123,8 +133,9 @@ def plan(state: State, memory: Memory, now: float, config: ControllerConfig) -> 
         memory=Memory(pulses=pulses, members=since, frozen=is_frozen),
         mark=mark,
         changes=tuple(changes),
+        lost=tuple(_lost(state, subnets_of, users, now)),
         lifts=tuple(lifts),
-        notes=tuple(_notes(memory, pulses, is_frozen, changes, lifts)),
+        notes=tuple(_notes(memory, pulses, is_frozen, changes)),
     )
 
 
@@ -207,8 +218,9 @@ def bounced(
     """New status of those subnets of the VPC that need one once it has these members. `users`: None leaves what is
     said of them. Called by `rebalance` too."""
     changes = []
+    mistakes = conditions.mistakes(vpc, subnets)
     for subnet in subnets:
-        wrong = conditions.mistake(subnet, vpc, subnets)
+        wrong = mistakes.get(subnet.name)
         chosen = () if wrong else bouncers(subnet.name, vpc, members, subnet.status.bouncers, hosts, frozen=frozen)
         in_use = usage.said(subnet) if users is None else usage.in_use(subnet, users, conditions.stamp(now))
         status = replace(
@@ -222,8 +234,26 @@ def bounced(
     return tuple(changes)
 
 
+def _lost(
+    state: State,
+    subnets_of: Mapping[str, Collection[Subnet]],
+    users: Mapping[usage.Key, Sequence[usage.User]],
+    now: float,
+) -> list[Lost]:
+    """Subnets that name no VPC, where that is still to be said. Their bouncers stay what they were: nobody bounces for
+    a VPC without rows."""
+    found = []
+    for name in sorted(subnets_of.keys() - state.vpcs.keys()):
+        for subnet in subnets_of[name]:
+            told = conditions.no_vpc(subnet, now) + usage.in_use(subnet, users, conditions.stamp(now))
+            status = replace(subnet.status, observed_generation=subnet.meta.generation, conditions=told)
+            if status != subnet.status and not subnet.meta.deleting:
+                found.append(Lost(subnet=subnet, status=status))
+    return found
+
+
 def _notes(
-    memory: Memory, pulses: Mapping[str, Pulse], is_frozen: bool, changes: Collection[Change], lifts: Collection[Lift]
+    memory: Memory, pulses: Mapping[str, Pulse], is_frozen: bool, changes: Collection[Change]
 ) -> list[dict[str, Any]]:
     """Fields of one log line each."""
     notes: list[dict[str, Any]] = []
@@ -251,8 +281,4 @@ def _notes(
             {"event": "subnet", "subnet": subnet.name, "bouncers": list(status.bouncers)}
             for subnet, status in change.subnets
         ]
-    notes += [
-        {"event": "finalizer lifted", "kind": lift.object.kind, "name": lift.object.name, "why": lift.why}
-        for lift in lifts
-    ]
     return notes

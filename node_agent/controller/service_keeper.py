@@ -94,6 +94,7 @@ class ServiceKeeper:
         self._dirty: dict[str, None] = {}
         self._said: dict[str, tuple[str, ...]] = {}
         self._untold: dict[str, float] = {}  # since when
+        self._meant: dict[str, set[str]] = {}  # of a service, what was said already
 
     def turn(self) -> None:
         """Take in what changed and do what is due. What fails is tried again."""
@@ -214,6 +215,7 @@ class ServiceKeeper:
         due = steps(verdict.specs, source, {**had, **known})
         said = (*verdict.said, *(f"service {name} is somebody else's, and left alone" for name in due.foreign))
         self._say(source, said if service else (), now)
+        self._mention(source, verdict.meant, forget=service is None)
         kept = dict(had)
         for each in due.creates:
             kept[each.name] = self._store.create(each)
@@ -226,7 +228,7 @@ class ServiceKeeper:
             self._log.say("service removed", service=found.name)
             del kept[found.name]
         for each in kept.values():
-            self._judge_made(each, said)
+            self._judge_made(each, (*said, *verdict.meant))
 
     def _judge_made(self, service: NetworkService, said: Iterable[str]) -> None:
         """Say in its status how it is."""
@@ -255,6 +257,16 @@ class ServiceKeeper:
             self._untold[source] = now
         else:
             del self._said[source]
+
+    def _mention(self, source: str, meant: Iterable[str], *, forget: bool) -> None:
+        """In the log, each phrase once, however often the pods of the service come and go."""
+        if forget:
+            self._meant.pop(source, None)
+        for phrase in meant:
+            known = self._meant.setdefault(source, set())
+            if phrase not in known:
+                known.add(phrase)
+                self._log.say("service in part", service=source, cause=phrase)
 
     def _tell(self, now: float) -> None:
         """What has been wrong for a while: in the log, and among the events of the service."""

@@ -57,10 +57,12 @@ class Network:
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """`specs`: by the name of the object. `said`: what of the service is not as its owner may expect, one phrase each.
-    `depends`: a change of anything else changes nothing here."""
+    `meant`: what the configuration of the stack keeps from it, which is nobody's mistake. `depends`: a change of
+    anything else changes nothing here."""
 
     specs: Mapping[str, NetworkServiceSpec] = field(default_factory=dict)
     said: tuple[str, ...] = ()
+    meant: tuple[str, ...] = ()
     depends: frozenset[Key] = frozenset()
 
 
@@ -100,10 +102,11 @@ def judge(service: Service, slices: Iterable[Slice], network: Network, had: Coll
     if not ports:
         return Verdict(said=tuple(said))
     offers = _offers(ports, slices)
+    meant: list[str] = []
     if _is_everywhere(offers, network, had, asked):
         asked.add(EVERY_VPC)
         vpcs = [name for name, vpc in network.vpcs.items() if not vpc.meta.deleting]
-        offers = [_egress(offer, network, said) for offer in offers]
+        offers = [_egress(offer, network, meant) for offer in offers]
     else:
         home = _home(service, network, asked, said)
         vpcs = [home] if home else []
@@ -118,7 +121,9 @@ def judge(service: Service, slices: Iterable[Slice], network: Network, had: Coll
             continue
         chosen = offers if egress else _inside(offers, vpc, network, asked, said)
         specs[object_name(service.key, vpc)] = _spec(service, vpc, vip, ports, chosen, said, egress=egress)
-    return Verdict(specs=specs, said=tuple(dict.fromkeys(said)), depends=frozenset(asked))
+    return Verdict(
+        specs=specs, said=tuple(dict.fromkeys(said)), meant=tuple(dict.fromkeys(meant)), depends=frozenset(asked)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,12 +236,12 @@ def _is_listed(offer: Offer, key: PortKey, network: Network) -> bool:
     return wanted in network.listed
 
 
-def _egress(offer: Offer, network: Network, said: list[str]) -> Offer:
+def _egress(offer: Offer, network: Network, meant: list[str]) -> Offer:
     """The offer with its listed ports only: nothing else of a host is ever reached."""
     listed = {key: target for key, target in offer.targets.items() if _is_listed(offer, key, network)}
     for protocol, port in sorted(offer.targets.keys() - listed.keys()):
         number = offer.targets[protocol, port]
-        said.append(f"port {port}/{protocol.upper()} has no backend: {number} of {offer.whose} is not listed")
+        meant.append(f"port {port}/{protocol.upper()} has no backend: {number} of {offer.whose} is not listed")
     return replace(offer, targets=listed)
 
 

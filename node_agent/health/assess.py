@@ -105,16 +105,27 @@ def assess(
 
 def summary(health: Health, most: int = 20) -> str:
     """One line when all is well; else what failed, per host how much, and up to `most` failures."""
-    between = f"{health.probes} probes over {len(health.pairs)} pairs of {len(health.hosts)} hosts"
+    between = (
+        f"{_number(health.probes, 'probe')} over {_number(len(health.pairs), 'pair')}"
+        f" of {_number(len(health.hosts), 'host')}"
+    )
     repeated = f", {health.lost} repeated" if health.lost else ""
     if health.ok:
         return f"healthy: {between}{repeated}" if health.probes else "healthy: no two endpoints to probe between"
-    lines = [f"unhealthy: {len(health.problems)} failures in {between}{repeated}"]
-    lines += [f"  {host.name}: {host.failed} of {host.probed} probes failed" for host in health.hosts if not host.ok]
+    lines = [f"unhealthy: {_number(len(health.problems), 'failure')} in {between}{repeated}"]
+    lines += [
+        f"  {host.name}: {host.failed} of {_number(host.probed, 'probe')} failed"
+        for host in health.hosts
+        if not host.ok
+    ]
     lines += [f"  {problem}" for problem in health.problems[:most]]
     if len(health.problems) > most:
         lines.append(f"  and {len(health.problems) - most} more")
     return "\n".join(lines)
+
+
+def _number(number: int, of: str) -> str:
+    return f"{number} {of}" if number == 1 else f"{number} {of}s"
 
 
 def _own(pair: Pair, answer: Answer) -> str:

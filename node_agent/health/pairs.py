@@ -7,8 +7,9 @@ their number, so each relation between two hosts is probed by one pair per VPC, 
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -103,14 +104,22 @@ class Pair:
 
 def choose(endpoints: Iterable[Endpoint], limit: int = 500) -> tuple[Pair, ...]:
     """Per VPC, and for every two hosts in both directions: one pair in one subnet and one between subnets, where they
-    exist; and for every host one pair on it (of each sort). Above `limit` pairs an even sample of them."""
-    pairs: list[Pair] = []
+    exist; and for every host one pair on it (of each sort).
+
+    Where that would be more than `limit` pairs, VPCs share it evenly, those that need less leave the rest to the
+    others, and a VPC takes an even sample: of its two hosts' relations first, so that the work grows with the limit and
+    not with the square of the hosts. Every host is in it both ways while the VPC's share is as large as its hosts.
+    """
     by_vpc: dict[str, list[Endpoint]] = {}
     for endpoint in sorted(endpoints):
         by_vpc.setdefault(endpoint.vpc, []).append(endpoint)
-    for members in by_vpc.values():
-        pairs += _of_vpc(members)
-    return _sample(pairs, limit)
+    hosts = {vpc: _Hosts(members) for vpc, members in by_vpc.items()}
+    chosen: dict[str, Sequence[Pair]] = {}
+    left = limit
+    for turn, vpc in enumerate(sorted(hosts, key=lambda name: (hosts[name].relations, name))):
+        chosen[vpc] = _of_vpc(hosts[vpc], left // (len(hosts) - turn))
+        left -= len(chosen[vpc])
+    return tuple(pair for vpc in by_vpc for pair in chosen[vpc])
 
 
 def of_services(endpoints: Iterable[Endpoint], services: Iterable[Service], limit: int = 200) -> tuple[Pair, ...]:
@@ -187,31 +196,80 @@ def isolation(endpoints: Iterable[Endpoint], services: Iterable[Service] = (), l
     return _sample(pairs, limit)
 
 
-def _of_vpc(members: Sequence[Endpoint]) -> list[Pair]:
-    """One pair per (source host, target host, relation); among the possible ones the least used endpoints."""
+class _Hosts:
+    """The endpoints of one VPC by host. `names`: of the hosts; `senders`: places among them of those that have an
+    endpoint that can send."""
+
+    def __init__(self, members: Iterable[Endpoint]) -> None:
+        self.endpoints: dict[str, list[Endpoint]] = {}
+        for endpoint in members:
+            self.endpoints.setdefault(endpoint.host, []).append(endpoint)
+        self.names = sorted(self.endpoints)
+        self.senders = [n for n, host in enumerate(self.names) if any(e.place for e in self.endpoints[host])]
+
+    @property
+    def relations(self) -> int:
+        """Between two hosts or on one: from a sender to whomever."""
+        return len(self.senders) * len(self.names)
+
+
+def _of_vpc(hosts: _Hosts, limit: int) -> Sequence[Pair]:
+    """One pair per (source host, target host, same subnet or not); among the possible ones the least used endpoints.
+    Where there are more relations of hosts than `limit`, an even sample of them with one pair each."""
     used: Counter[Endpoint] = Counter()
-    by_host: dict[str, list[Endpoint]] = {}
-    for endpoint in members:
-        by_host.setdefault(endpoint.host, []).append(endpoint)
     chosen: list[Pair] = []
-    for source_host, target_host in itertools.product(sorted(by_host), repeat=2):
-        # A few of each host are enough to choose from, and keep the work small on hosts of thousands.
-        sources = [e for e in _least(used, by_host[source_host]) if e.place]
-        targets = _least(used, by_host[target_host])
-        seen: set[bool] = set()
-        for source, target in itertools.product(sources, targets):
-            same = source.subnet == target.subnet
-            if source == target or same in seen:
-                continue
-            seen.add(same)
-            used.update((source, target))
-            relation: Relation = "same subnet" if same else "other subnet"
-            if source_host == target_host:
-                relation = "same host"
-            chosen.append(Pair(source=source, target=target, relation=relation))
-            if len(seen) == 2:
-                break
+    if hosts.relations <= limit:
+        for sender, target in itertools.product(hosts.senders, hosts.names):
+            chosen += _between(hosts.endpoints, hosts.names[sender], target, used)
+        return _sample(chosen, limit)
+    for turn, (source, target) in enumerate(itertools.islice(_rounds(hosts), limit)):
+        # The sort changes from host to host, and from round to round for each of them.
+        prefer = sum(divmod(turn, len(hosts.senders))) % 2 == 0
+        chosen += _between(hosts.endpoints, source, target, used, prefer=prefer)
     return chosen
+
+
+def _rounds(hosts: _Hosts) -> Iterator[tuple[str, str]]:
+    """All relations of hosts, each once. In a round every sender has a turn, with a target as far away in the order of
+    names as everybody else's, so that no host is asked twice; distances of neighbouring rounds differ widely."""
+    names = hosts.names
+    step = next(n for n in itertools.count(round(len(names) * 0.618)) if math.gcd(n, len(names)) == 1)
+    for number in range(1, len(names) + 1):
+        for sender in hosts.senders:
+            yield names[sender], names[(sender + number * step) % len(names)]
+
+
+def _between(
+    by_host: Mapping[str, Sequence[Endpoint]],
+    source_host: str,
+    target_host: str,
+    used: Counter[Endpoint],
+    *,
+    prefer: bool | None = None,
+) -> list[Pair]:
+    """A pair in one subnet and one between subnets, where they exist, counted among the `used`. `prefer`: only one of
+    them, which is in one subnet or is not, if there is the choice."""
+    # A few of each host are enough to choose from, and keep the work small on hosts of thousands.
+    sources = [e for e in _least(used, by_host[source_host]) if e.place]
+    targets = _least(used, by_host[target_host])
+    found: dict[bool, tuple[Endpoint, Endpoint]] = {}
+    for source, target in itertools.product(sources, targets):
+        same = source.subnet == target.subnet
+        if source == target or same in found:
+            continue
+        found[same] = source, target
+        if len(found) == 2 or same == prefer:
+            break
+    if prefer in found:
+        found = {prefer: found[prefer]}
+    pairs = []
+    for same, (source, target) in found.items():
+        relation: Relation = "same subnet" if same else "other subnet"
+        if source_host == target_host:
+            relation = "same host"
+        used.update((source, target))
+        pairs.append(Pair(source=source, target=target, relation=relation))
+    return pairs
 
 
 def _least(used: Counter[Endpoint], endpoints: Sequence[Endpoint]) -> list[Endpoint]:

@@ -9,7 +9,7 @@ last user has gone, and whoever finds its parent deleting makes no new user.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from node_agent.model.objects import NetworkEndpoint, NetworkHost, NetworkService, Object, Subnet, Vpc
@@ -41,6 +41,14 @@ def users_of(obj: Object, objects: Iterable[Object]) -> tuple[str, ...]:
     host by the endpoints that are meant for it or held by it.
     """
     return tuple(sorted(f"{other.kind} {other.name}" for other in objects if _uses(other, obj)))
+
+
+def where_users(obj: Vpc | Subnet) -> Sequence[tuple[type[Object], Mapping[str, str]]]:
+    """(kind, selector of `Store.list`) that together find all users of the object, so that nobody has to list a whole
+    store for them. `users_of` leaves out those that do not count."""
+    if isinstance(obj, Subnet):
+        return [(NetworkEndpoint, {"spec.subnet": obj.name})]
+    return [(kind, {"spec.vpc": obj.name}) for kind in (Subnet, NetworkEndpoint, NetworkService)]
 
 
 def ends_with_vpc(obj: Object) -> bool:

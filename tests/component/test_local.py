@@ -9,6 +9,7 @@ import pytest
 
 from infra import plan, program, settings
 from infra.plan import Plan
+from infra.providers import daemons
 from infra.targets.local import Local
 from infra.wanted import Settings
 from tests.component.graph import Graph, Registered, register
@@ -221,6 +222,13 @@ def test_an_edited_program_reaches_every_agent(objects: Path) -> None:
     assert configs() == before
     (objects / "bpf" / "build" / "transit.bpf.o").write_bytes(b"edited")
     assert len(configs() - before) == 3
+
+
+def test_edited_code_reaches_every_agent_and_the_controller(objects: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for digest in ("one", "other"):
+        monkeypatch.setattr(daemons, "sources", lambda digest=digest: digest)
+        graph = graph_of(objects)[0]
+        assert [one.inputs["code"] for one in (*graph.of("Agent"), *graph.of("Controller"))] == [digest] * 4
 
 
 def test_missing_programs_are_a_mistake(tmp_path: Path) -> None:

@@ -40,8 +40,12 @@ def test_the_controller_places_numbers_and_judges_over_it(kubernetes: Store, api
         )
         kubernetes.put_status(NetworkHost, host.name, NetworkHostStatus(heartbeat=time.time(), ready=True))
     kubernetes.create(guarded(Vpc(name="blue", spec=SPEC)))
-    for name, cidr in (("web", "10.0.1.0/24"), ("lost", "10.1.0.0/24")):
-        kubernetes.create(guarded(Subnet(name=name, spec=SubnetSpec(vpc="blue", cidr=cidr))))
+    for name, vpc, cidr in (
+        ("web", "blue", "10.0.1.0/24"),
+        ("lost", "blue", "10.1.0.0/24"),
+        ("stray", "red", "10.2.0.0/24"),
+    ):
+        kubernetes.create(guarded(Subnet(name=name, spec=SubnetSpec(vpc=vpc, cidr=cidr))))
     said = io.StringIO()
     own = KubernetesStore(from_kubeconfig(api_server.kubeconfig))
     config = ControllerConfig(stack_id="test", store="")
@@ -59,14 +63,17 @@ def test_the_controller_places_numbers_and_judges_over_it(kubernetes: Store, api
             assert time.monotonic() < deadline, (judged(), said.getvalue())
 
     try:
-        until(lambda: judged() == {"blue": "Served", "web": "Bounced", "lost": "OutsideVpc"})
+        until(lambda: judged() == {"blue": "Served", "web": "Bounced", "lost": "OutsideVpc", "stray": "NoVpc"})
         assert kubernetes.get(Vpc, "blue").status.vni == 1000
         assert kubernetes.get(Subnet, "web").status.bouncers == (0, 1, 2)
         for _ in range(20):
             controller.turn(0.02)
         assert "refused" not in said.getvalue(), "it saw what it wrote, and planned nothing twice"
         kubernetes.delete(Vpc, "blue")
-        for name in ("web", "lost"):
+        for _ in range(5):
+            controller.turn(0.02)
+        assert kubernetes.get(Vpc, "blue").meta.deleting, "its subnets use it"
+        for name in ("web", "lost", "stray"):
             kubernetes.delete(Subnet, name)
         until(lambda: not kubernetes.list(Vpc) and not kubernetes.list(Subnet))
     finally:

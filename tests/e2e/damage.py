@@ -14,8 +14,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from infra.providers import objects
 from node_agent.cli import metrics
 from node_agent.cni import protocol
 from node_agent.cni.protocol import Reply
@@ -23,6 +25,8 @@ from node_agent.datapath import programs
 from node_agent.emulation import fabric, hosts, processes
 from node_agent.kernel import filters, links, netns
 from node_agent.kernel.links import Links
+from node_agent.model.errors import Temporary
+from node_agent.model.objects import NetworkHost
 from tests.e2e.stack import Stack
 from tests.engine.engine_env import ROOT
 
@@ -95,16 +99,19 @@ def without_verdicts(folder: Path) -> Path:
 @contextlib.contextmanager
 def lying_agent(stack: Stack, host: str) -> Iterator[list[str]]:
     """The host's agent does nothing any more, and something in its place answers that all is well; yields the verbs
-    that it is asked. The controller is held too, so that nobody acts on the silence."""
+    that it is asked. Its heart goes on beating, so that nobody acts on the silence."""
     agent = processes.inspect(stack.places.host(host).root, "agent")
-    controller = processes.inspect(stack.places.controller, "controller")
-    assert agent and agent.pid and controller and controller.pid
+    assert agent and agent.pid
     path = stack.places.host(host).socket
     aside, asked = path.with_name("aside.sock"), list[str]()
     with contextlib.ExitStack() as undo:
-        for pid in (controller.pid, agent.pid):
-            os.kill(pid, signal.SIGSTOP)
-            undo.callback(os.kill, pid, signal.SIGCONT)
+        os.kill(agent.pid, signal.SIGSTOP)
+        undo.callback(os.kill, agent.pid, signal.SIGCONT)
+        stop = threading.Event()
+        heart = threading.Thread(target=_beat, args=(stack, host, stop))
+        heart.start()
+        undo.callback(heart.join)
+        undo.callback(stop.set)
         path.rename(aside)
         undo.callback(aside.replace, path)
         listener = undo.enter_context(socket.socket(socket.AF_UNIX))
@@ -129,6 +136,15 @@ def until(look: Callable[[], bool], within: float, what: str) -> None:
     while not look():
         assert time.monotonic() < end, f"{what}: not within {within:g} s"
         time.sleep(0.02)
+
+
+def _beat(stack: Stack, host: str, stop: threading.Event) -> None:
+    """The host's heartbeat goes on without its agent."""
+    with objects.opened(stack.places.id) as store:
+        while not stop.wait(1.0):
+            status = store.get(NetworkHost, host).status
+            with contextlib.suppress(Temporary):
+                store.put_status(NetworkHost, host, replace(status, heartbeat=status.heartbeat + 1))
 
 
 def _praise(listener: socket.socket, asked: list[str]) -> None:

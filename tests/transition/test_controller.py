@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
-from node_agent.model.errors import Conflict, NotFound, Temporary
-from node_agent.model.objects import NetworkEndpoint, NetworkHost, Subnet, Vpc, VpcSpec, VpcStatus, Watermark
-from node_agent.model.users import ENDPOINT_FINALIZER
+from node_agent.model.errors import Conflict, Invalid, NotFound, Temporary
+from node_agent.model.objects import (
+    READY,
+    NetworkEndpoint,
+    NetworkHost,
+    NetworkService,
+    NetworkServiceSpec,
+    Subnet,
+    SubnetSpec,
+    Vpc,
+    VpcSpec,
+    VpcStatus,
+    Watermark,
+)
+from node_agent.model.users import ENDPOINT_FINALIZER, SUBNET_FINALIZER, VPC_FINALIZER
+from node_agent.store.base import Event, Watch
 from tests.transition.controller_world import CONFIG, World
 
 DEAD = CONFIG.dead_after + 4
@@ -69,6 +85,121 @@ def test_a_used_vpc_is_kept_until_its_last_user_has_gone() -> None:
     world.store.drop_finalizer(NetworkEndpoint, name, ENDPOINT_FINALIZER)
     world.step()
     assert (world.store.list(Vpc), world.store.list(Subnet)) == ([], [])
+
+
+class Behind:
+    """A stream that may lag: what happens while it does is told afterwards."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self.lags = False
+
+    def poll(self, timeout: float = 0.0) -> Sequence[Event]:
+        return () if self.lags else self._watch.poll(timeout)
+
+    @property
+    def fresh_at(self) -> float:
+        return self._watch.fresh_at
+
+    def close(self) -> None:
+        self._watch.close()
+
+
+def behind(world: World, kind: type[Any]) -> Behind:
+    """The controller's stream of this kind, from now on; a fresh controller."""
+    streams: list[Behind] = []
+    watch = world.store.watch
+
+    def watched(cls: type[Any], *args: Any, **more: Any) -> Any:
+        found = watch(cls, *args, **more)
+        if cls is kind:
+            streams.append(Behind(found))
+            return streams[-1]
+        return found
+
+    world.store.watch = watched  # type: ignore[method-assign]
+    world.start()
+    world.step()
+    return streams[0]
+
+
+@pytest.mark.parametrize("kind", [Subnet, NetworkEndpoint, NetworkService])
+def test_a_vpc_whose_user_is_not_seen_yet_is_kept_until_that_one_has_gone(kind: type[Any]) -> None:
+    world = World(hosts=3)
+    world.add_vpc(subnets=0)
+    stream = behind(world, kind)
+    stream.lags = True
+    if kind is Subnet:
+        world.store.create(Subnet(name="late", spec=SubnetSpec(vpc="blue", cidr="10.0.7.0/24")))
+    elif kind is NetworkEndpoint:
+        world.add_endpoint("10.0.0.2", "host-1")
+    else:
+        world.store.create(NetworkService(name="late", spec=NetworkServiceSpec(vpc="blue", vip="10.0.9.9")))
+    world.store.delete(Vpc, "blue")
+    world.step(10)
+    assert world.vpc().meta.finalizers == (VPC_FINALIZER,)
+    assert not [line for line in world.events() if line["event"] == "finalizer lifted"]
+    stream.lags = False
+    world.step()
+    assert world.vpc().meta.deleting
+    for obj in world.store.list(kind):
+        world.store.delete(kind, obj.name)
+        for finalizer in obj.meta.finalizers:
+            world.store.drop_finalizer(kind, obj.name, finalizer)
+    world.step()
+    assert world.store.list(Vpc) == []
+    assert [line["name"] for line in world.events() if line["event"] == "finalizer lifted"] == ["blue"]
+
+
+def test_a_subnet_whose_endpoint_is_not_seen_yet_is_kept() -> None:
+    world = World(hosts=3)
+    world.add_vpc()
+    behind(world, NetworkEndpoint).lags = True
+    world.add_endpoint("10.0.0.2", "host-1")
+    world.store.delete(Subnet, "blue-0")
+    world.step(10)
+    assert world.store.get(Subnet, "blue-0").meta.finalizers == (SUBNET_FINALIZER,)
+
+
+def test_what_an_ended_service_leaves_keeps_no_vpc() -> None:
+    world = World(hosts=3)
+    world.add_vpc(subnets=0)
+    made = NetworkServiceSpec(vpc="blue", vip="10.96.0.9", source="a/b")
+    world.store.create(NetworkService(name="a.b.blue", spec=made))
+    world.store.delete(Vpc, "blue")
+    world.step()
+    assert world.store.list(Vpc) == []
+
+
+def ready(world: World, name: str) -> tuple[str, str]:
+    conditions = world.store.get(Subnet, name).status.conditions
+    return next(((each.reason, each.message) for each in conditions if each.type == READY), ("", ""))
+
+
+def test_a_subnet_that_names_no_vpc_is_told_so_until_there_is_one() -> None:
+    world = World(hosts=3)
+    world.store.create(Subnet(name="late", spec=SubnetSpec(vpc="blue", cidr="10.0.7.0/24")))
+    world.step()
+    assert ready(world, "late") == ("NoVpc", "there is no VPC 'blue'")
+    writes = world.store.writes
+    world.controller.turn()
+    assert world.store.writes == writes
+    assert len([line for line in world.events() if line["event"] == "subnet without a VPC"]) == 1
+    world.add_vpc(subnets=0)
+    world.step()
+    assert ready(world, "late") == ("Bounced", "")
+
+
+def test_a_subnet_is_told_of_no_vpc_only_when_the_store_has_none() -> None:
+    world = World(hosts=3)
+    stream = behind(world, Vpc)
+    stream.lags = True
+    world.add_vpc()
+    world.step()
+    assert ready(world, "blue-0") == ("", "")
+    stream.lags = False
+    world.step()
+    assert ready(world, "blue-0") == ("Bounced", "")
 
 
 def test_endpoints_of_dead_hosts_are_let_go_when_they_are_deleted() -> None:
@@ -247,3 +378,16 @@ def test_no_number_is_given_without_its_memory() -> None:
     world.store.put_status = refuse  # type: ignore[assignment,method-assign]
     world.controller.turn()
     assert world.vpc().status.vni == 0
+
+
+def test_a_vpc_that_only_a_newer_program_can_read_is_one() -> None:
+    world = World(hosts=3)
+    world.store.create(Subnet(name="late", spec=SubnetSpec(vpc="blue", cidr="10.0.7.0/24")))
+
+    def get(cls: type[Any], name: str) -> Any:
+        raise Invalid([f"{cls.kind} {name}: spec: mode 'new' is unknown"])
+
+    world.store.get = get  # type: ignore[method-assign]
+    world.controller.turn()
+    [subnet] = world.store.list(Subnet)
+    assert subnet.status.conditions == ()

@@ -285,6 +285,27 @@ def test_28_a_listed_service_comes_to_vpcs_that_are_made_later_and_goes_with_the
     assert world.names() == ["default.kubernetes.blue", "default.kubernetes.red"]
 
 
+def test_a_port_that_is_not_listed_is_mentioned_once_and_no_warning(world: World) -> None:
+    key, wish = "kube-system/kube-dns", Wish(whose="service kube-system/kube-dns")
+    found = tuple(Port(name=f"p{n}", protocol="TCP", port=n, target=n) for n in (443, 9153))
+    made = Service(namespace="kube-system", name="kube-dns", addresses=("10.96.0.10",), wish=wish, ports=found)
+    world.cluster.put(0, key, made)
+    for _ in range(3):  # its pod is replaced
+        for targets in ((Target(address=API),), ()):
+            world.cluster.put(1, f"{key}-1", Slice(service=key, ports=found, targets=targets))
+            world.settle()
+            world.turn(PATIENCE * 2)
+            world.turn()
+    assert not world.cluster.told and not world.logged("service is not as asked")
+    [line] = world.logged("service in part")
+    assert (line["level"], line["service"]) == ("info", key)
+    assert line["cause"].startswith("port 9153/TCP has no backend")
+    world.cluster.put(1, f"{key}-1", Slice(service=key, ports=found, targets=(Target(address=API),)))
+    world.settle()
+    [condition] = world.store.get(NetworkService, "kube-system.kube-dns.blue").status.conditions
+    assert condition.status == "True" and "9153" in condition.message
+
+
 def test_its_status_says_whether_it_answers_and_why_not(world: World) -> None:
     def ready() -> tuple[str, str, str]:
         [found] = world.store.get(NetworkService, "shop.web.blue").status.conditions

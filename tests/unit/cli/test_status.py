@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from node_agent.cli import status
 from node_agent.model.objects import (
     NetworkEndpoint,
@@ -65,6 +67,15 @@ def test_roles_and_pids() -> None:
     ]
     assert found["endpoints"][0]["held"] is True
     assert found["hosts"][0]["pid"] == 10
+
+
+def test_what_a_host_does_is_looked_up_once_per_subnet(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    bouncers = status._bouncers
+    monkeypatch.setattr(status, "_bouncers", lambda one, *rest: looked.append(one.name) or bouncers(one, *rest))
+    found = told(*(host(number) for number in range(1, 50)))
+    assert looked == ["blue-a"]
+    assert found["subnets"][0]["bouncers"] == ["host-2"]
 
 
 def test_every_reason_is_told() -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from node_agent.controller import placement
 from node_agent.controller.balance import balance
 from node_agent.controller.liveness import Host
 from node_agent.controller.placement import place
@@ -111,6 +112,28 @@ def test_a_successor_of_one_that_dies_meanwhile_dismisses_nobody_else() -> None:
         m.replaces not in {o.place for o in after} or m.replaces == -1 for m in after if m.host == joining[0].host
     )
     assert sum(m.state == "active" for m in after) == 3
+
+
+@pytest.mark.parametrize("number", [1, 3, 16, 60, 99])
+def test_who_is_not_scored_would_not_have_been_chosen(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    among = list(hosts(60, zones=4).values())
+    ranks = {host.name: (turn * 7 % 5,) for turn, host in enumerate(among)}
+
+    def chosen() -> list[Host]:
+        return placement.choose("v", among, number, among[:number], rank=lambda host: ranks[host.name])
+
+    found = chosen()
+    monkeypatch.setattr(placement, "_contenders", lambda candidates, *_: list(candidates))
+    assert found == chosen()
+
+
+def test_sets_that_are_even_cost_no_scores_of_hosts_they_leave_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    among = hosts(60)
+    even = settled(placed(60, hosts(40)), among)
+    calls, score = [], placement.score
+    monkeypatch.setattr(placement, "score", lambda owner, host: calls.append(host) or score(owner, host))
+    assert balance(even, [vpc.name for vpc in even], among) == {}
+    assert len(calls) < 10 * len(even), "not 60 for each"
 
 
 def test_an_empty_vpc_is_left_to_placement() -> None:

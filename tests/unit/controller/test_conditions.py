@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
 
+import pytest
+
+from node_agent.controller import conditions
 from node_agent.controller.plan import Memory, State, plan
 from node_agent.model.config import ControllerConfig
 from node_agent.model.objects import (
@@ -106,6 +111,49 @@ def test_a_refused_subnet_is_taken_once_nothing_is_in_its_way() -> None:
     del world.state.subnets["b"]  # type: ignore[attr-defined]
     world.settle(2000)
     assert (world.ready("a").status, world.ready("a").last_transition_time) == ("True", "1970-01-01T00:33:20Z")
+
+
+def test_a_subnet_that_is_not_in_force_is_in_nobodys_way() -> None:
+    world = World(
+        subnet("first", "10.0.0.0/24", 5),
+        subnet("wide", "10.0.0.0/22", 6),  # overlaps the first
+        subnet("wider", "10.0.0.0/8", 7),  # is not inside of the VPC
+        subnet("late", "10.0.1.0/24", 8),  # overlaps these two only
+    )
+    world.settle()
+    reasons = {name: world.ready(name).reason for name in world.state.subnets}
+    assert reasons == {"first": "Bounced", "wide": "Overlaps", "wider": "OutsideVpc", "late": "Bounced"}
+
+
+def test_overlaps_are_found_wherever_they_are_and_whoever_comes_first() -> None:
+    numbers = random.Random(5)
+    for _ in range(200):
+        cidrs = []
+        for _ in range(12):
+            length = numbers.choice((24, 25, 26, 27, 28))
+            cidrs.append(str(IPv4Network((int(IPv4Address("10.0.0.0")) + numbers.randrange(1024), length), False)))
+        subnets = [subnet(f"s{version}", cidr, version) for version, cidr in enumerate(cidrs)]
+        kept: list[Subnet] = []
+        for each in subnets:
+            if not any(IPv4Network(each.spec.cidr).overlaps(IPv4Network(other.spec.cidr)) for other in kept):
+                kept.append(each)
+        found = conditions.mistakes(BLUE, numbers.sample(subnets, len(subnets)))
+        assert found.keys() == {each.name for each in subnets} - {each.name for each in kept}
+        assert {reason for reason, _ in found.values()} <= {"Overlaps"}
+
+
+def test_the_work_of_a_turn_grows_with_the_subnets_of_a_vpc_and_not_with_their_square(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    subnets = [subnet(f"s{number}", f"10.0.{number}.0/24", number) for number in range(256)]
+    parsed: list[object] = []
+    turns: list[Subnet] = []
+    parse, turn = conditions.parse_prefix, conditions._turn
+    monkeypatch.setattr(conditions, "parse_prefix", lambda name, text: parsed.append(text) or parse(name, text))
+    monkeypatch.setattr(conditions, "_turn", lambda one: turns.append(one) or turn(one))
+    state = State(vpcs={"blue": BLUE}, subnets={one.name: one for one in subnets}, hosts={"host-1": HOST})
+    plan(state, Memory(), 1000, CONFIG)
+    assert (len(parsed), len(turns)) == (257, 256)
 
 
 def test_without_hosts_nothing_is_ready_and_the_time_of_a_change_is_kept() -> None:

@@ -60,5 +60,13 @@ def test_older_vpcs_get_lower_numbers() -> None:
     assert {change.vpc.name: change.status.vni for change in made.changes} == {"b": 1000, "c": 1001, "a": 1002}
 
 
-def test_a_subnet_without_its_vpc_waits() -> None:
-    assert plan(replace(STATE, vpcs={}), Memory(), 1000, CONFIG).changes == ()
+def test_a_subnet_without_its_vpc_waits_and_is_told_why() -> None:
+    made = plan(replace(STATE, vpcs={}), Memory(), 1000, CONFIG)
+    assert made.changes == ()
+    [lost] = made.lost
+    [said] = lost.status.conditions
+    assert (lost.subnet, said.status, said.reason, said.observed_generation) == (WEB, "False", "NoVpc", 2)
+    told = replace(STATE, vpcs={}, subnets={"web": replace(WEB, status=lost.status)})
+    assert plan(told, made.memory, 2000, CONFIG).lost == ()
+    gone = replace(WEB, meta=replace(WEB.meta, deleting=True))
+    assert plan(replace(STATE, vpcs={}, subnets={"web": gone}), Memory(), 1000, CONFIG).lost == ()

@@ -73,14 +73,20 @@ def test_hosts_are_judged_by_the_probes_that_touch_them() -> None:
 
 def test_a_summary_is_one_line_when_all_is_well() -> None:
     health = assess([Outcome(pair=FRIENDS, protocol=p, reason="") for p in ("icmp", "tcp", "udp")])
-    assert summary(health) == "healthy: 3 probes over 1 pairs of 2 hosts"
+    assert summary(health) == "healthy: 3 probes over 1 pair of 2 hosts"
     assert summary(assess([])) == "healthy: no two endpoints to probe between"
+
+
+def test_one_of_a_thing_is_one() -> None:
+    lines = summary(assess([Outcome(pair=FRIENDS, protocol="tcp", reason="it is gone")])).splitlines()
+    assert lines[0] == "unhealthy: 1 failure in 1 probe over 1 pair of 2 hosts"
+    assert lines[1] == "  host-1: 1 of 1 probe failed"
 
 
 def test_a_summary_is_bounded() -> None:
     health = assess([Outcome(pair=FRIENDS, protocol="tcp", reason=f"reason {n}") for n in range(50)])
     lines = summary(health, most=5).splitlines()
-    assert lines[0] == "unhealthy: 50 failures in 50 probes over 1 pairs of 2 hosts"
+    assert lines[0] == "unhealthy: 50 failures in 50 probes over 1 pair of 2 hosts"
     assert lines[1] == "  host-1: 50 of 50 probes failed"
     assert lines[-1] == "  and 45 more" and len(lines) == 9
 

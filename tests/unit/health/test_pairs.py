@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import permutations
 
+import pytest
+
+from node_agent.health import pairs as pairs_module
 from node_agent.health.pairs import Endpoint, Service, choose, equal_addresses, isolation, of_services
 
 
@@ -62,6 +66,47 @@ def test_many_pairs_are_sampled_evenly() -> None:
     pairs = choose(grid(hosts=30, each=2), limit=100)
     assert len(pairs) == len(set(pairs)) == 100
     assert len({p.source.host for p in pairs}) == 30
+
+
+def test_above_the_limit_every_host_is_probed_both_ways_as_far_as_it_goes() -> None:
+    for hosts, limit in ((30, 30), (37, 120), (64, 200)):
+        pairs = choose(grid(hosts=hosts, each=4), limit=limit)
+        assert len(pairs) == len({(p.source.host, p.target.host) for p in pairs}) == limit
+        for end in ("source", "target"):
+            counted = Counter(getattr(p, end).host for p in pairs)
+            assert set(counted.values()) <= {limit // hosts, -(-limit // hosts)}
+            assert len(counted) == hosts
+        sorts = Counter(p.relation for p in pairs)
+        assert abs(sorts["same subnet"] - sorts["other subnet"]) <= 2
+    seen: dict[str, set[str]] = {}
+    for pair in choose(grid(hosts=64, each=4), limit=200):
+        seen.setdefault(pair.source.host, set()).add(pair.relation)
+    assert all(len(relations) == 2 for relations in seen.values()), "a host is tried in both sorts"
+
+
+def test_vpcs_share_the_limit_and_small_ones_are_probed_whole() -> None:
+    small, large, other = grid("a", hosts=3), grid("b", hosts=60), grid("c", hosts=60)
+    pairs = choose([*large, *small, *other], limit=200)
+    counted = Counter(p.source.vpc for p in pairs)
+    assert tuple(p for p in pairs if p.source.vpc == "a") == choose(small)
+    assert counted == {"a": 18, "b": 91, "c": 91}
+    many = [one for n in range(26) for one in grid(chr(ord("a") + n), hosts=20, each=1)]
+    assert len(choose(many, limit=10)) == 10
+
+
+def test_the_work_grows_with_the_limit_and_not_with_the_square_of_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[object] = []
+    least = pairs_module._least
+    monkeypatch.setattr(pairs_module, "_least", lambda used, some: looked.append(some) or least(used, some))
+    assert len(choose(grid(hosts=100, each=2))) == 500
+    assert len(looked) <= 2 * 500
+
+
+def test_few_that_can_send_are_found_among_many() -> None:
+    everyone = [replace(one, place="" if one.host != "host-7" else one.place) for one in grid(hosts=60)]
+    pairs = choose(everyone, limit=40)
+    assert len(pairs) == len({p.target.host for p in pairs}) == 40
+    assert {p.source.host for p in pairs} == {"host-7"}
 
 
 def test_isolation_is_tried_from_every_host_in_both_directions() -> None:

@@ -14,7 +14,8 @@ from node_agent.model.objects import (
     Vpc,
     VpcSpec,
 )
-from node_agent.model.users import guarded, users_of
+from node_agent.model.users import guarded, users_of, where_users
+from node_agent.store.selector import selector
 
 BLUE, RED = (Vpc(name=name, spec=VpcSpec(cidr="10.0.0.0/16")) for name in ("blue", "red"))
 WEB = Subnet(name="web", spec=SubnetSpec(vpc="blue", cidr="10.0.0.0/24"))
@@ -37,6 +38,14 @@ def test_users() -> None:
     assert users_of(HOST, ALL) == users_of(OTHER, ALL) == ("NetworkEndpoint 1000-10.0.0.2",)
     for unused in (RED, DB, UNUSED, ENDPOINT, SERVICE):
         assert users_of(unused, ALL) == ()
+
+
+def test_selectors_find_all_users_and_little_else() -> None:
+    for obj in (BLUE, RED, WEB, DB):
+        wanted = [(cls, selector(cls, where)) for cls, where in where_users(obj)]
+        found = [one for one in ALL if any(isinstance(one, cls) and fits.matches(one) for cls, fits in wanted)]
+        assert users_of(obj, found) == users_of(obj, ALL)
+        assert len(found) - len(users_of(obj, found)) == (obj is BLUE), "the one that ends with its VPC"
 
 
 def test_guarded() -> None:
