@@ -13,6 +13,7 @@ from node_agent.kernel import links
 from tests.e2e import damage
 from tests.e2e import stack as stacks
 from tests.e2e.stack import Stack, changes
+from tests.waiting import until
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 
@@ -102,7 +103,7 @@ def test_preview_shows_damage_and_repairs_nothing(stack: Stack) -> None:
     asked = damage.requests(stack, "host-2", "REPAIR")
     for _ in range(4):
         damage.detach(stack, "host-2")
-        damage.until(lambda: damage.attached(stack, "host-2"), 60, "the agent's own look")
+        until(lambda: damage.attached(stack, "host-2"), 60, "the agent's own look")
         damage.detach(stack, "host-2")
         told = stack.pulumi("preview")
         assert damage.requests(stack, "host-2", "REPAIR") == asked

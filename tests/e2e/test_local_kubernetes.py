@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,9 @@ import yaml
 from node_agent.emulation.cluster import control_plane, machines, node, programs
 from node_agent.kernel import cgroups
 from tests.e2e import stack as stacks
-from tests.e2e.stack import Stack
+from tests.e2e.stack import Stack, changes
 from tests.engine.engine_env import ROOT
+from tests.waiting import until
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 
@@ -62,15 +62,7 @@ def nodes(stack: Stack) -> dict[str, dict[str, Any]]:
 
 
 def wait_for_nodes(stack: Stack, names: set[str]) -> None:
-    until = time.monotonic() + PATIENCE
-    while set(nodes(stack)) != names:
-        assert time.monotonic() < until, nodes(stack)
-        time.sleep(0.2)
-
-
-def changes(output: str) -> list[str]:
-    lines = output.rpartition("Resources:")[2].partition("Duration")[0].splitlines()
-    return [line.strip() for line in lines if line.strip()]
+    until(lambda: set(nodes(stack)) == names, PATIENCE, lambda: f"nodes {names}, not {set(nodes(stack))}", pause=0.2)
 
 
 def test_kubectl_of_this_computer_sees_the_nodes(stack: Stack) -> None:
