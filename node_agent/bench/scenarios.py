@@ -156,9 +156,9 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "create", "ADD and DEL of endpoints, over all hosts",
         (
-            Figure("create-p50", "create an endpoint: ADD to reply, p50", "ms", 1, "less"),
-            Figure("create-p99", "create an endpoint: ADD to reply, p99", "ms", 1, "less"),
-            Figure("create-delete", "remove an endpoint: DEL to reply, p50", "ms", 1, "less"),
+            Figure("create-p50", "create an endpoint, store SQLite: ADD to reply, p50", "ms", 1, "less"),
+            Figure("create-p99", "create an endpoint, store SQLite: ADD to reply, p99", "ms", 1, "less"),
+            Figure("create-delete", "remove an endpoint, store SQLite: DEL to reply, p50", "ms", 1, "less"),
             Figure("create-netns", "its namespace, made before ADD, p50", "ms", 1, "less"),
         ),
         (MIZAR,), "gso", _creation,

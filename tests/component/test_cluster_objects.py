@@ -44,4 +44,4 @@ def test_pods_come_last_and_need_not_wait_for_each_other(graph: Graph) -> None:
 def test_what_lies_in_the_namespace_comes_after_it(graph: Graph) -> None:
     [namespace] = graph.of("Namespace")
     for kind in ("ServiceAccount", "ConfigMap"):
-        assert all(namespace.urn in one.after for one in graph.of(kind))
+        assert graph.of(kind) and all(namespace.urn in one.after for one in graph.of(kind))

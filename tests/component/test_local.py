@@ -114,17 +114,20 @@ def test_a_gap_in_the_chain_leaves_the_ground_last(objects: Path) -> None:
     graph, _ = graph_of(objects)
     ground = {one.urn for kind in ("StackRoot", "Store") for one in graph.of(kind)}
     root = graph.of("StackRoot")[0]
-    for one in graph.heard.values():
-        if one.type.startswith("pulumi-python:") and one.urn not in ground:
-            assert root.urn in one.after, one
-            if one.kind not in ("Fabric", "Controller"):
-                assert ground <= set(one.after), one
+    above = [one for one in graph.heard.values() if one.type.startswith("pulumi-python:") and one.urn not in ground]
+    assert {"Fabric", "Controller", "Host", "Agent", "Endpoint"} <= {one.kind for one in above}
+    for one in above:
+        assert root.urn in one.after, one
+        if one.kind not in ("Fabric", "Controller"):
+            assert ground <= set(one.after), one
 
 
 def test_each_agent_waits_for_its_own_host(objects: Path) -> None:
     graph, _ = graph_of(objects)
     hosts = {one.inputs["name"]: one for one in graph.of("Host")}
-    for agent in graph.of("Agent"):
+    agents = graph.of("Agent")
+    assert len(agents) == len(hosts) == 3
+    for agent in agents:
         assert hosts[agent.inputs["host"]].urn in agent.after
 
 
@@ -174,10 +177,11 @@ def test_outputs_have_the_promised_shape(objects: Path) -> None:
 def test_providers_are_referred_to_by_name_and_not_secret(objects: Path) -> None:
     # By value they would carry their code into the state, and a fix would never reach a destroy.
     graph, _ = graph_of(objects)
-    for one in graph.heard.values():
-        if one.type.startswith("pulumi-python:"):
-            assert isinstance(one.inputs["__provider"], str)
-            assert len(one.inputs["__provider"]) < 120, one
+    ours = [one for one in graph.heard.values() if one.type.startswith("pulumi-python:")]
+    assert len(ours) > 10
+    for one in ours:
+        assert isinstance(one.inputs["__provider"], str)
+        assert len(one.inputs["__provider"]) < 120, one
 
 
 def test_a_service_follows_its_backends_and_the_gate_knows_it(objects: Path) -> None:

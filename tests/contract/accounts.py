@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from node_agent.store.base import Store
 from node_agent.store.kubernetes_http import Api
 from node_agent.store.open import open_store
 from tests.contract.apiserver import ApiServer, empty, running
+from tests.waiting import until
 
 LISTED = Listed(address="198.18.0.10", port=443, protocol="tcp")
 WANTED = Wanted(
@@ -104,7 +104,7 @@ def administrator(server: ApiServer, ready: Callable[[Store], bool] = lambda _: 
     """The store of somebody who may do everything, in an empty cluster; the thread is where the server is meanwhile."""
     with netns.enter(server.netns):
         store = open_store(f"kubernetes:{server.kubeconfig}")
-        until(lambda: ready(store), "the cluster is as the test wants it")
+        until(lambda: ready(store), PATIENCE, "the cluster is as the test wants it")
         _empty(store)
         yield store
         _empty(store)
@@ -117,10 +117,3 @@ def _empty(store: Store) -> None:
             for obj in store.list(cls):  # what a controller said is in use would be refused
                 store.put_status(cls, obj.name, replace(obj.status, conditions=()))
         empty(store)
-
-
-def until(condition: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.05)

@@ -26,6 +26,7 @@ from node_agent.store.base import Store
 from node_agent.store.kubernetes import KubernetesStore
 from node_agent.store.kubernetes_access import from_kubeconfig
 from tests.contract.apiserver import ApiServer
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -56,14 +57,16 @@ def test_the_controller_places_numbers_and_judges_over_it(kubernetes: Store, api
         conditions = [(obj.name, each) for obj in found for each in obj.status.conditions]
         return {name: each.reason for name, each in conditions if each.type == READY}
 
-    def until(true: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not true():
-            controller.turn(0.02)
-            assert time.monotonic() < deadline, (judged(), said.getvalue())
+    def turn_until(true: Callable[[], bool]) -> None:
+        def look() -> bool:
+            if not (found := true()):
+                controller.turn(0.02)
+            return found
+
+        until(look, PATIENCE, lambda: (judged(), said.getvalue()), pause=0.0)
 
     try:
-        until(lambda: judged() == {"blue": "Served", "web": "Bounced", "lost": "OutsideVpc", "stray": "NoVpc"})
+        turn_until(lambda: judged() == {"blue": "Served", "web": "Bounced", "lost": "OutsideVpc", "stray": "NoVpc"})
         assert kubernetes.get(Vpc, "blue").status.vni == 1000
         assert kubernetes.get(Subnet, "web").status.bouncers == (0, 1, 2)
         for _ in range(20):
@@ -75,7 +78,7 @@ def test_the_controller_places_numbers_and_judges_over_it(kubernetes: Store, api
         assert kubernetes.get(Vpc, "blue").meta.deleting, "its subnets use it"
         for name in ("web", "lost", "stray"):
             kubernetes.delete(Subnet, name)
-        until(lambda: not kubernetes.list(Vpc) and not kubernetes.list(Subnet))
+        turn_until(lambda: not kubernetes.list(Vpc) and not kubernetes.list(Subnet))
     finally:
         controller.close()
         own.close()

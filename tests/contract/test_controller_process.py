@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from node_agent.model.config import ControllerConfig, dump
 from node_agent.model.objects import NetworkHost, NetworkHostSpec, NetworkHostStatus, Vpc, VpcSpec
 from node_agent.store.sqlite import SqliteStore
 from node_agent.store.sqlite_file import store_files
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
+PATIENCE = 20.0  # seconds; a bound for a loaded machine, nothing is measured by it
 
 
 @contextlib.contextmanager
@@ -41,11 +43,9 @@ def lines(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")]
 
 
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+def wait_for_trouble(log: Path, after: int = 0) -> None:
+    """Until it said, behind so many lines, that something is not as it should be."""
+    until(lambda: any(line["event"] == "trouble" for line in lines(log)[after:]), PATIENCE, "its complaint")
 
 
 def fill(store: SqliteStore) -> None:
@@ -62,18 +62,26 @@ def fill(store: SqliteStore) -> None:
 
 def test_it_waits_for_its_store_and_survives_its_loss(path: Path) -> None:
     with controller(path) as (process, log):
-        until(lambda: any(line["event"] == "trouble" for line in lines(log)))
+        until(
+            lambda: any(line["event"] == "trouble" for line in lines(log)),
+            PATIENCE,
+            "the controller's word that it has no store",
+        )
         assert not path.exists(), "the controller makes no store"
         for _ in range(2):
             store = SqliteStore(path)
             fill(store)
-            until(lambda store=store: len(store.get(Vpc, "blue").status.members) == 3)  # type: ignore[misc]
+            until(lambda store=store: len(store.get(Vpc, "blue").status.members) == 3, PATIENCE, "three members")  # type: ignore[misc]
             assert store.get(Vpc, "blue").status.vni == 1000
             store.close()
             for file in store_files(path):
                 file.unlink(missing_ok=True)
             said = len(lines(log))
-            until(lambda said=said: any(e["event"] == "trouble" for e in lines(log)[said:]))  # type: ignore[misc]
+            until(
+                lambda said=said: any(e["event"] == "trouble" for e in lines(log)[said:]),
+                PATIENCE,
+                "the controller's word that its store is gone",
+            )  # type: ignore[misc]
         assert not path.exists()
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
@@ -88,10 +96,10 @@ def test_killed_at_any_moment_the_next_one_goes_on(path: Path) -> None:
         with controller(path) as (process, _):
             for n in range(6):
                 store.create(Vpc(name=f"vpc-{turn}-{n}", spec=VpcSpec(cidr="10.0.0.0/16")))
-            until(lambda turn=turn: store.get(Vpc, f"vpc-{turn}-0").status.vni > 0)  # type: ignore[misc]
+            until(lambda turn=turn: store.get(Vpc, f"vpc-{turn}-0").status.vni > 0, PATIENCE, "a VNI")  # type: ignore[misc]
             os.kill(process.pid, signal.SIGKILL)
     with controller(path):
-        until(lambda: all(vpc.status.vni for vpc in store.list(Vpc)))
+        until(lambda: all(vpc.status.vni for vpc in store.list(Vpc)), PATIENCE, "VNIs for all")
     vnis = {vpc.status.vni for vpc in store.list(Vpc)}
     assert len(vnis) == 25, "every VPC has a number of its own"
     store.close()
@@ -111,6 +119,10 @@ def test_a_useless_config_is_refused_with_every_mistake(path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_when_told_also_while_it_waits_for_a_store(path: Path, number: int) -> None:
     with controller(path) as (process, log):
-        until(lambda: any(line["event"] == "trouble" for line in lines(log)))
+        until(
+            lambda: any(line["event"] == "trouble" for line in lines(log)),
+            PATIENCE,
+            "the controller's word that it has no store",
+        )
         process.send_signal(number)
         assert process.wait(10) == 0

@@ -39,6 +39,7 @@ from node_agent.store.open import open_api, open_store
 from tests.contract.accounts import (
     ADDRESSES,
     HERE,
+    PATIENCE,
     THERE,
     WANTED,
     administrator,
@@ -46,10 +47,10 @@ from tests.contract.accounts import (
     kubectl,
     node,
     ruled,
-    until,
     url,
 )
 from tests.contract.apiserver import ApiServer
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -255,7 +256,7 @@ def test_what_is_in_use_is_not_deleted_and_the_refusal_names_its_users(
 
         return look
 
-    until(known(made.name), "the controller says who uses the subnet")
+    until(known(made.name), PATIENCE, "the controller says who uses the subnet")
     with pytest.raises(Permanent, match=f"Subnet web is used by NetworkEndpoint {made.name}"):
         admin.delete(Subnet, "web")
     with pytest.raises(Permanent, match="Vpc blue is used by Subnet web, NetworkEndpoint"):
@@ -274,8 +275,8 @@ def test_what_is_in_use_is_not_deleted_and_the_refusal_names_its_users(
 
         return look
 
-    until(gone(Subnet, "web"), "the unused subnet is gone")
-    until(gone(Vpc, "blue"), "the unused VPC is gone")
+    until(gone(Subnet, "web"), PATIENCE, "the unused subnet is gone")
+    until(gone(Vpc, "blue"), PATIENCE, "the unused VPC is gone")
 
 
 def test_one_that_got_a_user_in_the_moment_of_its_delete_stays_until_that_is_gone(
@@ -294,7 +295,7 @@ def test_one_that_got_a_user_in_the_moment_of_its_delete_stays_until_that_is_gon
         turned()
         return not admin.list(Subnet)
 
-    until(gone, "the subnet is gone")
+    until(gone, PATIENCE, "the subnet is gone")
 
 
 @pytest.mark.parametrize(
@@ -322,13 +323,13 @@ def test_hosts_follow_their_nodes(server: ApiServer, admin: Store, agent: Store,
             return {host.name: host.spec for host in admin.list(NetworkHost)}
 
         try:
-            until(lambda: hosts().keys() == ADDRESSES.keys(), "a host per node")
+            until(lambda: hosts().keys() == ADDRESSES.keys(), PATIENCE, "a host per node")
             assert hosts() == {name: NetworkHostSpec(address=found, zone="z") for name, found in ADDRESSES.items()}
             node(root, "node-3", "198.18.0.13")
-            until(lambda: "node-3" in hosts(), "the host of a new node")
+            until(lambda: "node-3" in hosts(), PATIENCE, "the host of a new node")
             admin.create(endpoint("node-3", 9))
             root.ask("remove node", "DELETE", "/api/v1/nodes/node-3")
-            until(lambda: "node-3" not in (nodes.nodes() or {}), "the node is seen to be gone")
+            until(lambda: "node-3" not in (nodes.nodes() or {}), PATIENCE, "the node is seen to be gone")
             assert "node-3" in hosts(), "a node that comes back finds its host"
             now[0] += GRACE
             assert "node-3" not in hosts()

@@ -36,8 +36,9 @@ from node_agent.store.base import Store
 from node_agent.store.kubernetes_http import Api
 from node_agent.store.kubernetes_services import Services
 from node_agent.store.open import open_api, open_store
-from tests.contract.accounts import LISTED, WANTED, administrator, ruled, until, url
+from tests.contract.accounts import LISTED, WANTED, administrator, ruled, url
 from tests.contract.apiserver import ApiServer
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -109,7 +110,7 @@ class Kept:
             self.keeper.turn()
             return bool(true())
 
-        until(look, f"{what}: {self.said.getvalue()}", PATIENCE)
+        until(look, PATIENCE, lambda: f"{what}: {self.said.getvalue()}")
 
 
 @pytest.fixture
@@ -195,7 +196,7 @@ def test_it_goes_on_when_the_api_server_restarts(server: ApiServer, admin: Store
             return False
         return True
 
-    until(made, "a service", PATIENCE)
+    until(made, PATIENCE, "a service")
     kept.until(lambda: "default.after.blue" in specs(admin), "the second")
 
 

@@ -24,6 +24,7 @@ from tests.datapath.conftest import VNI, roles
 from tests.datapath.host import HZ, Endpoint, Host, ip_int, mapped
 from tests.datapath.test_trust import message
 from tests.datapath.walk import TC_REDIRECT, TC_SHOT, Net
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 Q, V, D, N = WireType.QUERY, WireType.VERDICT, WireType.DATA, WireType.NOT_HERE
@@ -140,16 +141,21 @@ def test_unanswered_revalidation_leaves_the_entry_alive_and_flagged(net: Net) ->
     one.configure(reask=0)
     aged(one)
     net.walk("anna", packet())
-    wait_a_tick(one)
+    wait_a_tick()
     assert net.walk("anna", packet()).delivered == "bert"
     entry = one.flows(VNI)[key()]
     assert entry.flags & FlowFlag.STALE and entry.unanswered >= 1
     assert one.events()["REVALIDATIONS_UNANSWERED"] >= 1
 
 
-def wait_a_tick(host: Host) -> None:
-    """Until the kernel's tick has moved on: the programs' clock knows nothing finer."""
-    time.sleep(0.03)
+COARSE = 6  # CLOCK_MONOTONIC_COARSE of time.h, which moves once a tick
+
+
+def wait_a_tick() -> None:
+    """Until the kernel's tick has moved on, by more than the one that a limit may be: the programs' clock knows
+    nothing finer."""
+    end = time.clock_gettime(COARSE) + 3 * time.clock_getres(COARSE)
+    until(lambda: time.clock_gettime(COARSE) >= end, 10.0, "three ticks", pause=0.001)
 
 
 def test_arrival_from_another_host_is_asked_about_not_believed(net: Net, cast: dict[str, Endpoint]) -> None:
@@ -191,7 +197,7 @@ def silence(net: Net, silent: str, alive: str) -> None:
             data = one.run("endpoint_tc", net.frame("anna", packet(port)), e.port).data
             if IP(data[14:]).dst == alive:
                 net.arrive(net.hosts[alive], data)
-        wait_a_tick(one)
+        wait_a_tick()
         if "BOUNCERS_SKIPPED" in one.events():
             one.configure()  # what follows is not answered either, and shall not count
             return
@@ -232,7 +238,7 @@ def test_all_bouncers_silent_are_all_still_asked(net: Net) -> None:
     one.configure(pending=1)
     for _ in range(4):
         lose_queries(net, 20)
-        wait_a_tick(one)
+        wait_a_tick()
     assert "BOUNCERS_SKIPPED" in one.events()
     assert one.run("endpoint_tc", net.frame("anna", packet(9999)), e.port).code == TC_REDIRECT
 

@@ -12,8 +12,7 @@ import signal
 import socket
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,13 +128,6 @@ def requests(stack: Stack, host: str, verb: str) -> float:
     found = metrics.samples(metrics.fetch(stack.places, host))
     counts = (one for one in found if one["name"] == "mizar_request_seconds_count" and one["labels"]["verb"] == verb)
     return sum(float(one["value"]) for one in counts)
-
-
-def until(look: Callable[[], bool], within: float, what: str) -> None:
-    end = time.monotonic() + within
-    while not look():
-        assert time.monotonic() < end, f"{what}: not within {within:g} s"
-        time.sleep(0.02)
 
 
 def _beat(stack: Stack, host: str, stop: threading.Event) -> None:

@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,8 +28,9 @@ from node_agent.model.places import StackPlaces, stack_id
 from node_agent.store.open import open_store
 from tests import probing
 from tests.engine.engine_env import ROOT, engine_env, run_pulumi
+from tests.waiting import until
 
-NAME = "e2e"
+NAME = f"e2e-{os.getpid()}"  # told from those of runs that were killed (tests/conftest.py)
 COPIED = ("__main__.py", "Pulumi.yaml", "pyproject.toml", "infra", "node_agent", "bpf/build")
 TIMEOUT_S = 180.0
 BLUE = {
@@ -81,12 +81,13 @@ class Stack:
             argv, cwd=self.project, env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, start_new_session=True,
         ) as run:  # fmt: skip
-            until = time.monotonic() + TIMEOUT_S
-            while not reached():
-                assert run.poll() is None and time.monotonic() < until, run.communicate()[0]
-                time.sleep(0.01)
-            os.killpg(run.pid, signal.SIGKILL)
-            run.communicate()
+            try:
+                until(lambda: run.poll() is not None or reached(), TIMEOUT_S, "the moment to kill `up`")
+                assert run.poll() is None, run.communicate()[0]
+            finally:
+                if run.poll() is None:
+                    os.killpg(run.pid, signal.SIGKILL)
+                run.communicate()
 
     def outputs(self) -> dict[str, Any]:
         told = json.loads(self.pulumi("stack", "output", "--json"))

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,9 @@ import yaml
 from node_agent.emulation.cluster import control_plane, machines, node, programs
 from node_agent.kernel import cgroups
 from tests.e2e import stack as stacks
-from tests.e2e.stack import Stack
+from tests.e2e.stack import Stack, changes
 from tests.engine.engine_env import ROOT
+from tests.waiting import until
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 
@@ -62,15 +62,7 @@ def nodes(stack: Stack) -> dict[str, dict[str, Any]]:
 
 
 def wait_for_nodes(stack: Stack, names: set[str]) -> None:
-    until = time.monotonic() + PATIENCE
-    while set(nodes(stack)) != names:
-        assert time.monotonic() < until, nodes(stack)
-        time.sleep(0.2)
-
-
-def changes(output: str) -> list[str]:
-    lines = output.rpartition("Resources:")[2].partition("Duration")[0].splitlines()
-    return [line.strip() for line in lines if line.strip()]
+    until(lambda: set(nodes(stack)) == names, PATIENCE, lambda: f"nodes {names}, not {set(nodes(stack))}", pause=0.2)
 
 
 def test_kubectl_of_this_computer_sees_the_nodes(stack: Stack) -> None:
@@ -79,6 +71,41 @@ def test_kubectl_of_this_computer_sees_the_nodes(stack: Stack) -> None:
     taints = {name: [one["key"] for one in item["spec"].get("taints", [])] for name, item in nodes(stack).items()}
     assert "node-role.kubernetes.io/control-plane" in taints["control-1"]
     assert "node-role.kubernetes.io/control-plane" not in taints["host-1"]
+
+
+def test_the_example_of_the_page_works_as_told(stack: Stack) -> None:
+    page = (ROOT / "docs/kubernetes.md").read_text().partition("## An example")[2].partition("\n## ")[0]
+    lines = [line.strip() for line in page.splitlines() if line.startswith("    ")]
+    made = [line for line in lines if line.startswith(("image=", "sed ", "kubectl wait"))]
+    [asking] = [line for line in lines if line.startswith("ask()")]
+    asked = [line.split("#") for line in lines if line.startswith("ask ")]
+    [removal] = [line for line in lines if line.startswith("kubectl delete")]
+    assert len(made) == 3 and len(asked) == 4
+    kubectl(stack, "version")  # leaves the kubeconfig there
+    path = f"{os.environ['PATH']}:{programs.where().kubernetes}"
+    env = {"HOME": str(stack.folder), "PATH": path, "KUBECONFIG": str(stack.folder / "kubeconfig")}
+
+    def shell(*words: str) -> subprocess.CompletedProcess[str]:
+        argv = ["bash", "-c", "\n".join(words)]
+        return subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
+
+    def answer(command: str) -> dict[str, str]:
+        done = shell(asking, command)
+        return dict(json.loads(done.stdout)) if done.returncode == 0 else {}
+
+    try:
+        done = shell("set -e", *made)
+        assert done.returncode == 0, done.stdout + done.stderr
+        for command, told in asked:
+            if "timed out" in told:
+                assert "timed out" in shell(asking, command).stderr
+                continue
+            found = until(lambda command=command: answer(command), PATIENCE, command)  # type: ignore[misc]
+            wanted = json.loads(told[told.index("{") :])
+            assert found == wanted or "one of" in told, command
+            assert found["vpc"] == wanted["vpc"]
+    finally:
+        until(lambda: shell(removal).returncode == 0, PATIENCE, "the example's end", pause=0.5)
 
 
 def test_no_key_is_readable_in_the_state(stack: Stack) -> None:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,13 +40,6 @@ def project(lab: Lab, namespace: str, tmp_path: Path) -> Iterator[Project]:
     project = Project(tmp_path, lab.places.netns_path(CONTROL), lab.admin, namespace)
     yield project
     project.destroy()
-
-
-def soon(what: str, check: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < end, f"waited in vain: {what}"
-        time.sleep(0.2)
 
 
 def workload(words: str = "", image: str = IMAGE, **annotations: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from node_agent.model.places import StackPlaces
 from tests.engine.engine_env import ROOT
 
 SEALED = """
@@ -56,19 +57,32 @@ def test_other_tests_can(tmp_path: Path) -> None:
     assert code == 0, out
 
 
-@pytest.mark.parametrize(
-    ("reason", "ci", "passes"),
-    [
-        ("no time", "true", False),
-        ("no time", "", True),
-        ("needs a cloud account: gce", "true", True),
-    ],
-)
-def test_a_skip_is_not_a_pass_in_ci(tmp_path: Path, reason: str, ci: str, passes: bool) -> None:
-    text = f"import pytest\ndef test_runs(): pass\ndef test_it(): pytest.skip({reason!r})\n"
+@pytest.mark.root
+def test_stacks_of_killed_runs_are_removed_and_those_of_living_ones_are_not(tmp_path: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    dead = [StackPlaces(f"{word}-{gone.pid}-abcdef").root for word in ("test", "e2e")]
+    kept = [StackPlaces(f"e2e-{os.getpid()}-abcdef").root, StackPlaces("mine-abcdef").root]
+    text = "import pytest\n@pytest.mark.root\ndef test_it(): pass\n"
+    try:
+        for folder in (*dead, *kept):
+            folder.mkdir(parents=True)
+        code, out = run(tmp_path, "lab", text.replace("@pytest.mark.root\n", ""), ci="true")
+        assert code == 0 and all(folder.exists() for folder in dead), out
+        code, out = run(tmp_path, "lab", text, ci="true")
+        assert code == 0, out
+        assert not any(folder.exists() for folder in dead) and all(folder.exists() for folder in kept)
+    finally:
+        for folder in (*dead, *kept):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.parametrize(("ci", "passes"), [("true", False), ("", True)])
+def test_a_skip_is_not_a_pass_in_ci(tmp_path: Path, ci: str, passes: bool) -> None:
+    text = "import pytest\ndef test_runs(): pass\ndef test_it(): pytest.skip('no time')\n"
     code, out = run(tmp_path, "lab", text, ci)
     assert (code == 0) == passes, out
-    module = f"import pytest\npytest.skip({reason!r}, allow_module_level=True)\n"
+    module = "import pytest\npytest.skip('no time', allow_module_level=True)\n"
     (tmp_path / "lab" / "test_passes.py").write_text("def test_runs(): pass\n")
     code, out = run(tmp_path, "lab", module, ci)
     assert (code == 0) == passes, out

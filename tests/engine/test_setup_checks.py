@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -43,8 +44,12 @@ class Machine:
         (self.bin / name).chmod(0o755)
 
     def setup(self, *prefix: str) -> tuple[int, str]:
+        return self.run("setup.sh", *prefix)
+
+    def run(self, script: str, *prefix: str) -> tuple[int, str]:
         env = {"PATH": str(self.bin), "HOME": str(self.root / "home"), "PYTHONDONTWRITEBYTECODE": "1"}
-        argv = [*prefix, str(self.root / "tools/setup/setup.sh")]
+        name, *words = script.split()
+        argv = [*prefix, str(self.root / "tools/setup" / name), *words]
         done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
         return done.returncode, done.stdout + done.stderr
 
@@ -71,7 +76,18 @@ def test_another_user_than_root(machine: Machine) -> None:
     assert "needs root" in error
 
 
-def test_go_is_missing_or_too_old(machine: Machine) -> None:
+# Who builds with Go -> the folder of the module, the oldest Go that will do, and a word of what it is for.
+BUILDERS = {
+    "setup.sh": ("tools/engine", "1.25.11", "the Pulumi engine, as there is no pulumi on PATH"),
+    "kubernetes.sh": ("tools/kubernetes", "1.26.0", "the Kubernetes of a local cluster"),
+    "kubernetes.sh --background": ("tools/kubernetes", "1.26.0", "the Kubernetes of a local cluster"),
+    "conformance.sh": ("tools/conformance", "1.26.0", "Kubernetes' end-to-end specs"),
+}
+
+
+@pytest.mark.parametrize("script", BUILDERS)
+def test_go_is_missing_or_too_old(machine: Machine, script: str) -> None:
+    module, wanted, what = BUILDERS[script]
     hidden = (
         "/usr/bin/unshare",
         "-m",
@@ -80,10 +96,18 @@ def test_go_is_missing_or_too_old(machine: Machine) -> None:
         'mount -t tmpfs none "$0" 2>/dev/null; exec "$@"',
         "/usr/local/go",
     )
+    needs = f"setup: error: needs Go {wanted} or newer to build {module} ({what}), "
     machine.without("go")
-    assert "needs Go 1.25.11 or newer" in one_error(machine.setup(*hidden))
+    assert one_error(machine.run(script, *hidden)) == f"{needs}and there is none: install it from https://go.dev/dl"
     machine.command("go", "echo go version go1.25.9 linux/amd64")
-    assert one_error(machine.setup()).endswith("is 1.25.9")
+    found = f"but {machine.bin}/go is 1.25.9: install a newer one from https://go.dev/dl"
+    assert one_error(machine.run(script)) == needs + found
+
+
+@pytest.mark.parametrize("module", ["kubernetes", "kubernetes/coredns", "containerd", "conformance"])
+def test_what_the_page_says_of_go_is_what_the_modules_ask_for(module: str) -> None:
+    [wanted] = re.findall(r"(?m)^go (\S+)$", (ROOT / "tools" / module / "go.mod").read_text())
+    assert f"Go >= {wanted.removesuffix('.0')}" in (ROOT / "README.md").read_text()
 
 
 def test_own_pulumi_needs_no_go_but_its_language_host(machine: Machine) -> None:

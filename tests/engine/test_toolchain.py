@@ -6,17 +6,18 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.engine.engine_env import ROOT, VENV, engine_env, run_pulumi
+from tests.waiting import until
 
 pytestmark = pytest.mark.engine
 
 TIMEOUT_S = 90
+PATIENCE = 30.0  # seconds; a bound for a loaded machine, nothing is measured by it
 
 PROJECT = f"""
 name: toolchain
@@ -197,12 +198,12 @@ def test_killed_engine_leaves_no_process_and_its_lock_is_found_stale(project: Pr
         argv, cwd=project.directory, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        _wait(began.exists)
+        until(began.exists, PATIENCE, "the program has begun")
         assert subprocess.run(stale).returncode == 1, "the engine lives, its lock is good"
     finally:
         os.kill(engine.pid, signal.SIGKILL)
         engine.wait()
-    _wait(lambda: not project.helpers())
+    until(lambda: not project.helpers(), PATIENCE, "the end of the helpers")
     assert "locked" in project.fails("up", "--yes")
     assert subprocess.run(stale).returncode == 0
     project.ok("cancel", "--yes")
@@ -260,11 +261,3 @@ def test_policy_pack_is_started_as_an_analyzer(project: Project, tmp_path: Path)
     (pack / "__main__.py").write_text(f"open({str(started)!r}, 'w').close()\nraise SystemExit('no rules here')\n")
     project.fails("preview", "--policy-pack", str(pack))
     assert started.exists()
-
-
-def _wait(until: object, seconds: float = 30) -> None:
-    assert callable(until)
-    end = time.monotonic() + seconds
-    while not until():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.1)

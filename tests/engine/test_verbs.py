@@ -7,14 +7,15 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.engine.engine_env import ROOT, VENV
+from tests.waiting import until
 
 pytestmark = pytest.mark.engine
+PATIENCE = 30.0  # seconds; a bound for a loaded machine, nothing is measured by it
 
 PROJECT = "name: verbs\nruntime: {name: python, options: {virtualenv: .venv}}\nstackConfigDir: stacks\n"
 PROGRAM = """
@@ -92,7 +93,7 @@ def test_up_repairs_a_killed_up(clone: Clone) -> None:
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        _wait_for(clone.root / "began")
+        until((clone.root / "began").exists, PATIENCE, "the program has begun")
     finally:
         os.kill(victim.pid, signal.SIGKILL)  # stack.sh became pulumi by exec
         victim.wait()
@@ -125,8 +126,29 @@ def test_environment_of_another_clone_is_not_taken_over(clone: Clone) -> None:
     assert done.stdout.strip() == f"file://{clone.root}/.pulumi-state?metadata=skip"
 
 
-def _wait_for(path: Path, seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < end, f"waited in vain for {path}"
-        time.sleep(0.05)
+def test_the_environment_has_the_kubectl_that_was_built_behind_any_of_the_users_own(
+    clone: Clone, tmp_path: Path
+) -> None:
+    for part in ("kubernetes", "containerd"):
+        shutil.copytree(ROOT / "tools" / part, clone.root / "tools" / part)
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    for engine in Path(os.environ.get("MIZAR_CACHE", Path.home() / ".cache/mizar")).glob("engine-*"):
+        (cache / engine.name).symlink_to(engine)
+    env = {**clone.env, "MIZAR_CACHE": str(cache), "PATH": ":".join(_without_built_tools(clone.env["PATH"]))}
+
+    def told(*argv: str) -> list[str]:
+        done = subprocess.run(argv, cwd=clone.root, env=env, capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+
+    shell = 'eval "$(make -s env)" && eval "$(make -s env)" && type -aP kubectl || true'
+    before = told("bash", "-c", shell)
+    [built] = [line.partition("=")[2] for line in told("tools/setup/kubernetes.sh", "--where") if "kubernetes-" in line]
+    tool = Path(built) / "kubectl"
+    tool.parent.mkdir()
+    tool.touch(0o755)
+    assert told("bash", "-c", shell) == [*before, str(tool)]
+
+
+def _without_built_tools(path: str) -> list[str]:
+    return [folder for folder in path.split(":") if "/kubernetes-" not in folder]

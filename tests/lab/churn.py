@@ -9,9 +9,11 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+from node_agent.bench import pods
 from node_agent.cni import client
 from node_agent.cni.protocol import Request
 from node_agent.emulation import processes
@@ -22,6 +24,7 @@ from node_agent.store.kubernetes_access import from_kubeconfig
 from node_agent.store.kubernetes_http import Api
 from tests.lab import cluster, mizar
 from tests.lab.cluster import Lab
+from tests.waiting import until
 
 PODS = "/api/v1/namespaces/default/pods"
 AT_ONCE = 6  # pods that there are at a time, more or less
@@ -65,13 +68,32 @@ class Churn:
                         del ends[name]
 
 
+def kill_each(lab: Lab, chance: random.Random, times: int) -> None:
+    """While pods come and go, each part of a node dies so many times, in any order; afterwards nothing is left."""
+    killed = Counter[str]()
+    with Churn(lab, chance) as pods_that_come_and_go:
+        for part in chance.sample(PARTS * times, len(PARTS) * times):
+            time.sleep(chance.uniform(0.0, 1.5))  # a moment of the churn like any other
+            where = chance.choice(list(lab.nodes))
+            if part == "plugin":  # it lives for a moment only
+                until(lambda where=where: kill(lab, where, "plugin"), mizar.PATIENCE, "a plugin to kill", pause=0.001)  # type: ignore[misc]
+                killed[part] += 1
+            else:
+                killed[part] += kill(lab, where, part)  # it may be dead already
+    print(f"{pods_that_come_and_go.made} pods, killed: {dict(killed)}")
+    assert pods_that_come_and_go.made > len(PARTS)
+    assert all(killed[part] for part in PARTS), killed
+    settle(lab)
+
+
 def kill(lab: Lab, where: str, part: str) -> int:
-    """SIGKILL to that part of the node; how many processes there were."""
-    found = pids(lab, where, part)
-    for pid in found:
+    """SIGKILL to that part of the node; how many processes got it."""
+    killed = 0
+    for pid in pids(lab, where, part):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    return len(found)
+            killed += 1
+    return killed
 
 
 def pids(lab: Lab, where: str, part: str) -> list[int]:
@@ -104,6 +126,11 @@ def whole(lab: Lab) -> list[str]:
     return found
 
 
+def complaints(lab: Lab) -> list[str]:
+    """What agents say of the store."""
+    return [problem for problem in whole(lab) if "cannot reach" in problem]
+
+
 def left(lab: Lab) -> list[str]:
     """What is left of pods that are gone: addresses, interfaces, network namespaces, removals that wait."""
     found = [f"endpoint {item['metadata']['name']}" for item in lab.get("networkendpoints")["items"]]
@@ -120,17 +147,40 @@ def left(lab: Lab) -> list[str]:
 
 def settle(lab: Lab) -> None:
     """Everything works again, then every pod goes and nothing of any is left."""
-    _none(lambda: whole(lab), mizar.PATIENCE)
+    until(lambda: not whole(lab), mizar.PATIENCE, lambda: whole(lab), pause=0.25)
     lab.kubectl("delete", "pods", "--all", f"--timeout={FORGOTTEN:g}s", timeout=FORGOTTEN + 10)
-    _none(lambda: left(lab), FORGOTTEN)
+    until(lambda: not left(lab), FORGOTTEN, lambda: left(lab), pause=0.25)
 
 
-def _none(look: Callable[[], list[str]], within: float) -> None:
-    """Until there is nothing to see; fails with what there is."""
-    end = time.monotonic() + within
-    while found := look():
-        assert time.monotonic() < end, found
-        time.sleep(0.25)
+def at_once(lab: Lab, number: int) -> str:
+    """So many pods per node; fails when two share an address, or one stays behind."""
+    store = f"kubernetes:{lab.places.root / 'admin.kubeconfig'}"
+    return netns.call_in(
+        lab.places.netns_path(cluster.CONTROL), lambda: pods.measure(store, list(lab.nodes), number, cluster.IMAGE)
+    )
+
+
+def packets_without_api_server(lab: Lab, chance: random.Random, seconds: float) -> None:
+    """It is away for so long while pods would come and go: agents say so, no packet is lost, and all heals."""
+    one, two = lab.nodes
+    lab.apply(mizar.pod("anna", one), mizar.pod("bert", two))
+    found = mizar.addresses(lab, "anna", "bert")
+    here, there = mizar.space(lab, one, "anna"), mizar.space(lab, two, "bert")
+    sent = lost = 0
+    with Churn(lab, chance):
+        with without_api_server(lab):
+            every = len(lab.nodes)
+            until(lambda: len(complaints(lab)) == every, mizar.PATIENCE, "the agents' word that the store is away")
+            end = time.monotonic() + seconds
+            while sent < 20 or time.monotonic() < end:
+                sent += 1
+                lost += not mizar.reaches(here, there, found["bert"])
+            assert len(complaints(lab)) == every
+        until(lambda: not complaints(lab), mizar.PATIENCE, "the agents' word that all is well")
+    print(f"{sent} exchanges without the API server, {lost} lost")
+    assert not lost
+    assert mizar.reaches(here, there, found["bert"])
+    settle(lab)
 
 
 @contextlib.contextmanager

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from infra.providers import daemons
 from infra.render.crds import crds
@@ -19,6 +20,7 @@ from node_agent.model.objects import Subnet, SubnetSpec, Vpc, VpcSpec
 from node_agent.model.resources import to_resource
 from tests.lab import cluster, cni, traffic
 from tests.lab.cluster import Lab
+from tests.waiting import until
 
 PATIENCE = 60.0  # seconds; a bound for a loaded machine, nothing is measured by it
 
@@ -45,12 +47,21 @@ def made(name: str, workers: int = 2, *, control_node: bool = False, listed: tup
         start_controller(made, store, listed)
         for name in made.nodes:
             start_agent(made, name, store, listed)
-        end = time.monotonic() + PATIENCE
-        while len(made.get("nodes")["items"]) < len(made.nodes):  # kubectl waits only for what there is
-            assert time.monotonic() < end, "the nodes are not known yet"
-            time.sleep(0.1)
+        # kubectl waits only for what there is
+        until(lambda: len(made.get("nodes")["items"]) == len(made.nodes), PATIENCE, "the nodes", pause=0.1)
         made.kubectl("wait", "--for=condition=Ready", "nodes", "--all", "--timeout=60s", timeout=70)
         yield made
+
+
+def fixture(*, control_node: bool = False, listed: tuple[Listed, ...] = ()) -> Any:
+    """A test module's fixture `lab`: one cluster, as of `made`, for all of its tests."""
+
+    @pytest.fixture(scope="module", name="lab")
+    def for_module(request: pytest.FixtureRequest) -> Iterator[Lab]:
+        with made(request.module.__name__, control_node=control_node, listed=listed) as found:
+            yield found
+
+    return for_module
 
 
 def start_controller(lab: Lab, store: str, listed: tuple[Listed, ...] = ()) -> None:
@@ -108,10 +119,7 @@ def clean(lab: Lab) -> None:
     """Every pod of the default namespace goes, and its address with it."""
     lab.kubectl("delete", "pods", "--all", "--timeout=60s", timeout=70)
     lab.kubectl("annotate", "namespace", "default", "mizar.com/vpc-", "mizar.com/subnet-", "mizar.com/vpcs-")
-    end = time.monotonic() + PATIENCE
-    while left := lab.get("networkendpoints")["items"]:
-        assert time.monotonic() < end, left
-        time.sleep(0.1)
+    until(lambda: not lab.get("networkendpoints")["items"], PATIENCE, "the addresses to be free", pause=0.1)
 
 
 def addresses(lab: Lab, *names: str) -> dict[str, str]:

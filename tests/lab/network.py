@@ -11,12 +11,11 @@ import hashlib
 import os
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
@@ -47,22 +46,11 @@ from node_agent.rows.services import service_rows
 from node_agent.store.open import open_store
 from tests.lab import traffic
 from tests.lab.held import Held
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 UNDERLAY = "198.18.0.0/24"
 READY = 30.0  # seconds; a bound for a loaded machine, nothing is measured by it
-
-T = TypeVar("T")
-
-
-def until(look: Callable[[], T], within: float, what: str, pause: float = 0.01) -> T:
-    """What `look` returns, once that is true; fails the test after `within` seconds."""
-    end = time.monotonic() + within
-    while not (found := look()):
-        if time.monotonic() > end:
-            pytest.fail(f"{what}: not within {within:g} s")
-        time.sleep(pause)
-    return found
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,14 @@ NAME_BYTES = 8
 
 class Server:
     """Returns every byte and datagram. With a `name` it says that first to who connects, filled up to 8 bytes, and in
-    place of every datagram. `peers`: who spoke to it."""
+    place of every datagram. `peers`: who spoke to it; `accepted`: connections, by the client's port."""
 
     def __init__(self, where: Path, port: int, name: str = "") -> None:
         self.name = name
         self.peers: set[tuple[str, int]] = set()
+        self.accepted: dict[int, socket.socket] = {}
         with netns.enter(where):
-            self._stream = socket.create_server(("0.0.0.0", port), backlog=64)
+            self._stream = socket.create_server(("0.0.0.0", port), backlog=512)
             self._datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._datagrams.bind(("0.0.0.0", port))
         for work in (self._accept, self._return):
@@ -37,6 +38,7 @@ class Server:
             while True:
                 peer, sender = self._stream.accept()
                 self.peers.add(sender)
+                self.accepted[sender[1]] = peer
                 threading.Thread(target=self._serve, args=(peer,), daemon=True).start()
 
     def _serve(self, peer: socket.socket) -> None:

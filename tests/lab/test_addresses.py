@@ -17,7 +17,8 @@ from node_agent.model.errors import Permanent
 from node_agent.model.objects import NetworkEndpoint
 from tests.lab import traffic
 from tests.lab.capture import Capture, Flow, Type
-from tests.lab.network import READY, Network, Pod, made, until
+from tests.lab.network import READY, Network, Pod, made
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 

@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +40,7 @@ from node_agent.store.base import Store
 from node_agent.store.open import open_store
 from tests import probing
 from tests.lab.network import READY
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -144,10 +143,11 @@ def start(places: StackPlaces, mode: UplinkMode) -> Stack:
     store.put_status(Vpc, "blue", VpcStatus(vni=7, members=tuple(members)))
     store.create(guarded(Subnet(name="s1", spec=SubnetSpec(vpc="blue", cidr="10.0.1.0/28"))))
     store.put_status(Subnet, "s1", SubnetStatus(bouncers=(0, 1)))
-    deadline = time.monotonic() + READY
-    while any(store.get(NetworkHost, name).status.generations.keys() != {"blue"} for name in NAMES):
-        assert time.monotonic() < deadline, [places.host(name).log.read_text() for name in NAMES]
-        time.sleep(0.02)
+    until(
+        lambda: all(store.get(NetworkHost, name).status.generations.keys() == {"blue"} for name in NAMES),
+        READY,
+        lambda: [places.host(name).log.read_text() for name in NAMES],
+    )
     return Stack(places, store)
 
 
@@ -168,7 +168,7 @@ def test_packets_pass_in_every_mode_and_take_the_direct_path(places: StackPlaces
         assert modes == ({"tc": "tc"} if mode == "tc" else {"xdp": mode, "tc": "tc"})
 
 
-def test_a_killed_agent_is_not_missed(places: StackPlaces, until: Callable[..., float]) -> None:
+def test_a_killed_agent_is_not_missed(places: StackPlaces) -> None:
     stack = start(places, "generic")
     with contextlib.closing(stack.store):
         stack.add("host-1", "anna")
@@ -186,10 +186,9 @@ def test_a_killed_agent_is_not_missed(places: StackPlaces, until: Callable[..., 
         thread.start()
         killed = stack.pid("host-2")
         os.kill(killed, signal.SIGKILL)
-        took = until(lambda: stack.pid("host-2") not in (0, killed), READY, "agent is back")
+        until(lambda: stack.pid("host-2") not in (0, killed), READY, "agent is back")
         assert stack.ask("host-2", Request(verb="STATUS")).code == 0
         thread.join()
-        print(f"\nnew agent after {took * 1e3:.0f} ms")
         assert "300 packets transmitted, 300 received, 0% packet loss" in lost[0]
         assert stack.maps() == before
 
@@ -221,7 +220,7 @@ def test_what_is_taken_away_is_put_back(places: StackPlaces) -> None:
             stack.ask("host-2", Request(verb="STATUS"))
 
 
-def test_a_subnet_is_filled_emptied_and_leaves_nothing(places: StackPlaces, until: Callable[..., float]) -> None:
+def test_a_subnet_is_filled_emptied_and_leaves_nothing(places: StackPlaces) -> None:
     stack = start(places, "generic")
     with contextlib.closing(stack.store):
         stack.add("host-3", "first")

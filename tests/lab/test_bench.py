@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from node_agent.bench.scenarios import SCENARIOS
 from node_agent.emulation import cleanup
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -40,9 +40,7 @@ def test_every_scenario_yields_its_figures() -> None:
 
 def test_a_run_that_is_told_to_end_leaves_nothing() -> None:
     with subprocess.Popen([*BENCH, "--only", "memory"], cwd=ROOT, stderr=subprocess.DEVNULL) as bench:
-        until = time.monotonic() + 60
-        while not left(bench.pid) and time.monotonic() < until:
-            time.sleep(0.05)
+        until(lambda: left(bench.pid), 60, "something to leave", pause=0.05)
         os.kill(bench.pid, signal.SIGTERM)
         assert bench.wait(timeout=60) == 1
     assert not left(bench.pid)

@@ -16,7 +16,8 @@ from node_agent.kernel import links
 from node_agent.rows.image import mapped, number
 from tests.lab import traffic
 from tests.lab.capture import Capture, Type
-from tests.lab.network import READY, Network, Pod, made, until
+from tests.lab.network import READY, Network, Pod, made
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 

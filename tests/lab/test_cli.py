@@ -30,8 +30,9 @@ from node_agent.model.objects import (
 )
 from node_agent.rows.config import RENEW
 from tests.lab import traffic
-from tests.lab.network import READY, ROOT, Network, made, until
+from tests.lab.network import READY, ROOT, Network, made
 from tests.lab.tracing import everything, traced, way
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 

@@ -24,7 +24,8 @@ from node_agent.kernel.commands import CommandError
 from node_agent.model.objects import NetworkEndpoint, NetworkEndpointSpec
 from node_agent.model.places import veth_name
 from tests.lab import cni, traffic
-from tests.lab.network import READY, Network, made, until
+from tests.lab.network import READY, Network, made
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 

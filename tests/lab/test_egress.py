@@ -17,9 +17,10 @@ from node_agent.model.addresses import OUTLET_ADDRESS
 from node_agent.model.config import Listed
 from node_agent.model.objects import ServiceBackend, ServicePort
 from tests.lab import traffic
-from tests.lab.network import READY, Network, Pod, made, until
+from tests.lab.network import READY, Network, Pod, made
 from tests.lab.server import Server
 from tests.lab.tracing import traced
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 

@@ -108,7 +108,6 @@ def test_a_missing_source_is_a_reason(places: StackPlaces) -> None:
     for protocol in (probing.ping, probing.tcp, probing.udp):
         answer = protocol(gone.place, only.address)
         assert "open network namespace /run/netns/none" in answer.reason and answer.sent == 0
-        assert answer.seconds < 0.5
 
 
 def test_an_address_without_a_route_is_a_reason(places: StackPlaces) -> None:

@@ -22,7 +22,8 @@ from node_agent.rows.image import mapped, number
 from tests.lab import traffic
 from tests.lab.capture import Capture, Flow, Type
 from tests.lab.frames import SINK, ethernet, ip, raw, udp
-from tests.lab.network import READY, Network, Pod, made, until
+from tests.lab.network import READY, Network, Pod, made
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 

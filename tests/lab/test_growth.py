@@ -8,7 +8,8 @@ import pytest
 
 from node_agent.rows.image import MapImage
 from tests.lab import traffic
-from tests.lab.network import READY, Network, Pod, made, until
+from tests.lab.network import READY, Network, Pod, made
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,18 +13,15 @@ from node_agent.kernel import links, netns
 from node_agent.kernel.commands import CommandError
 from tests.lab import mizar
 from tests.lab.cluster import Lab
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 
-Until = Callable[..., float]
 PATIENCE = 60.0  # seconds; a bound for a loaded machine, nothing is measured by it
 PROVIDER = HostPortProvider()
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    with mizar.made(__name__) as made:
-        yield made
+lab = mizar.fixture()
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +77,7 @@ def test_it_is_repaired_and_keeps_its_address(lab: Lab, pods: dict[str, str], po
     assert all(answers(lab.places.netns_path(port.host), address) for address in pods.values())
 
 
-def test_nothing_is_left_of_one(lab: Lab, pods: dict[str, str], port: HostPortProps, until: Until) -> None:
+def test_nothing_is_left_of_one(lab: Lab, pods: dict[str, str], port: HostPortProps) -> None:
     PROVIDER.remove(port)
     PROVIDER.remove(port)
     assert PROVIDER.observe(port) is None

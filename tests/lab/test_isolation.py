@@ -18,7 +18,8 @@ from node_agent.model.objects import ServiceBackend, ServicePort
 from tests.lab import traffic
 from tests.lab.bursts import send, ways
 from tests.lab.frames import SINK, ethernet, ip, raw, udp
-from tests.lab.network import READY, Network, Pod, made, until
+from tests.lab.network import READY, Network, Pod, made
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 

@@ -17,7 +17,7 @@ from node_agent.model.resources import to_resource
 from tests.lab import mizar, traffic
 from tests.lab.cluster import CONTROL, Lab
 from tests.lab.mizar import PATIENCE, addresses, pod, space
-from tests.lab.network import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,20 +18,16 @@ from tests.lab import mizar, traffic
 from tests.lab.cluster import Lab
 from tests.lab.frames import GATEWAY_MAC
 from tests.lab.mizar import PATIENCE, addresses, pod, reaches, space
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 
-Until = Callable[..., float]
 BURST = 20  # pods per node
 GATEWAY = "169.254.1.1"
 TUNNEL = 4789
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    """Two nodes whose network is Mizar; VPC blue with subnet front is what pods get by default."""
-    with mizar.made(__name__) as made:
-        yield made
+lab = mizar.fixture()
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +62,7 @@ def test_pods_go_where_they_or_their_namespace_are_annotated_to(lab: Lab) -> Non
     assert placed == {"default/own": "blue", "default/inherits": "red"}
 
 
-def test_an_unknown_vpc_is_a_clear_event_and_no_address(lab: Lab, until: Until) -> None:
+def test_an_unknown_vpc_is_a_clear_event_and_no_address(lab: Lab) -> None:
     lab.apply(pod("lost", next(iter(lab.nodes)), vpc="nowhere", subnet="front"))
 
     def told() -> bool:
@@ -78,7 +73,7 @@ def test_an_unknown_vpc_is_a_clear_event_and_no_address(lab: Lab, until: Until) 
     assert not lab.get("networkendpoints")["items"]
 
 
-def test_a_namespace_that_may_use_one_vpc_gets_no_pod_into_another(lab: Lab, until: Until) -> None:
+def test_a_namespace_that_may_use_one_vpc_gets_no_pod_into_another(lab: Lab) -> None:
     one, two = lab.nodes
     lab.kubectl("annotate", "namespace", "default", "mizar.com/vpcs=red", "mizar.com/vpc=red")
     lab.apply(pod("astray", one, vpc="blue"), pod("home", two))
@@ -99,7 +94,7 @@ def test_many_pods_at_once_get_an_address_each(lab: Lab) -> None:
     assert len(set(found.values())) == len(names)
 
 
-def test_a_pod_that_ends_while_no_agent_is_there_leaves_no_address(lab: Lab, until: Until) -> None:
+def test_a_pod_that_ends_while_no_agent_is_there_leaves_no_address(lab: Lab) -> None:
     node = next(iter(lab.nodes))
     lab.apply(pod("ends", node))
     addresses(lab, "ends")
@@ -112,7 +107,7 @@ def test_a_pod_that_ends_while_no_agent_is_there_leaves_no_address(lab: Lab, unt
     until(lambda: not lab.get("networkendpoints")["items"], PATIENCE, "the late removal")
 
 
-def test_a_pod_that_may_change_its_interface_gains_no_other_address_and_no_tunnel_port(lab: Lab, until: Until) -> None:
+def test_a_pod_that_may_change_its_interface_gains_no_other_address_and_no_tunnel_port(lab: Lab) -> None:
     one, two = lab.nodes
     mallory = pod("mallory", one)
     mallory["spec"]["containers"][0]["securityContext"] = {"capabilities": {"add": ["NET_ADMIN", "NET_RAW"]}}
@@ -157,10 +152,8 @@ def rise(lab: Lab, host: str, act: Callable[[], None]) -> dict[DropReason, int]:
     with HostMaps(lab.places.host(host).maps) as maps:
         before = maps.drops()
         act()
-        end = time.monotonic() + PATIENCE
-        while (now := maps.drops()) == before:
-            assert time.monotonic() < end, "nothing is dropped"
-            time.sleep(0.01)
+        until(lambda: maps.drops() != before, PATIENCE, "a drop")
+        now = maps.drops()
     return {reason: more for (vni, reason), many in now.items() if (more := many - before.get((vni, reason), 0))}
 
 

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,10 +18,10 @@ from node_agent.emulation.cluster import control_plane, machines, node
 from node_agent.kernel import cgroups, netns
 from tests.lab import cluster
 from tests.lab.cluster import Lab
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 
-Until = Callable[..., float]
 PATIENCE = 60.0  # seconds; a bound for a loaded machine, nothing is measured by it
 PODS = {
     "apiVersion": "apps/v1",
@@ -78,7 +78,7 @@ def lab(computer: dict[str, object]) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def pods(lab: Lab, until: Until) -> dict[str, str]:
+def pods(lab: Lab) -> dict[str, str]:
     """Node -> the name of its pod of the test tool, running."""
     lab.apply(PODS)
     lab.kubectl("rollout", "status", "daemonset/tool", f"--timeout={PATIENCE:g}s", timeout=PATIENCE + 10)
@@ -101,7 +101,7 @@ def runs(lab: Lab, pod: str) -> bool:
     return "asked on" in lab.tries("exec", pod, "--", "/tool", "asked")
 
 
-def test_nodes_are_there_and_say_that_their_network_is_missing(lab: Lab, until: Until) -> None:
+def test_nodes_are_there_and_say_that_their_network_is_missing(lab: Lab) -> None:
     def reasons() -> list[str]:
         return [
             one["message"]
@@ -120,7 +120,7 @@ def test_nodes_are_there_and_say_that_their_network_is_missing(lab: Lab, until: 
         assert status["nodeInfo"]["containerRuntimeVersion"].startswith("containerd://2.")
 
 
-def test_a_conflist_makes_its_node_ready_and_its_removal_undoes_that(lab: Lab, until: Until) -> None:
+def test_a_conflist_makes_its_node_ready_and_its_removal_undoes_that(lab: Lab) -> None:
     host = next(iter(lab.nodes))
     folder = machines.disk(lab.places, host) / "etc-cni" / "net.d"
     folder.mkdir(exist_ok=True)
@@ -190,7 +190,7 @@ def commands(lab: Lab, host: str) -> dict[int, str]:
 
 
 @pytest.mark.parametrize("killed", ["daemons", "their keepers"])
-def test_killed_daemons_come_back_and_spare_the_pods(lab: Lab, pods: dict[str, str], until: Until, killed: str) -> None:
+def test_killed_daemons_come_back_and_spare_the_pods(lab: Lab, pods: dict[str, str], killed: str) -> None:
     host, pod = next(iter(pods.items()))
     before = node.inspect(lab.places, host)
     assert before is not None
@@ -211,7 +211,7 @@ def test_killed_daemons_come_back_and_spare_the_pods(lab: Lab, pods: dict[str, s
     assert after is not None and after.machine == before.machine
 
 
-def test_a_killed_control_plane_comes_back(lab: Lab, until: Until) -> None:
+def test_a_killed_control_plane_comes_back(lab: Lab) -> None:
     before = control_plane.inspect(lab.places, cluster.CONTROL, lab.cluster)
     assert before is not None
     for pid in before.pids.values():
@@ -227,7 +227,7 @@ def test_a_killed_control_plane_comes_back(lab: Lab, until: Until) -> None:
 
 @pytest.mark.parametrize("killed", ["first process", "keeper"])
 def test_a_machine_that_is_killed_starts_anew_with_all_that_was_on_it(
-    lab: Lab, pods: dict[str, str], until: Until, killed: str
+    lab: Lab, pods: dict[str, str], killed: str
 ) -> None:
     host = next(iter(pods))
     before = node.inspect(lab.places, host)
@@ -251,7 +251,7 @@ def test_nothing_of_a_node_shows_on_the_computer(lab: Lab, pods: dict[str, str],
     assert observed() == computer
 
 
-def test_a_removed_node_leaves_nothing_and_can_be_made_again(lab: Lab, pods: dict[str, str], until: Until) -> None:
+def test_a_removed_node_leaves_nothing_and_can_be_made_again(lab: Lab, pods: dict[str, str]) -> None:
     host = next(iter(pods))
     group, root = machines.cgroup(lab.places, host), machines.root(lab.places, host)
     assert len(cgroups.processes(group)) > 3  # containerd, kubelet, a shim, the pod

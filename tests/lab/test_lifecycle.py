@@ -22,7 +22,8 @@ from node_agent.model.errors import MizarError, Permanent
 from node_agent.model.objects import NetworkEndpoint
 from tests.lab import traffic
 from tests.lab.capture import Capture, Type
-from tests.lab.network import READY, Network, made, until
+from tests.lab.network import READY, Network, made
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 

@@ -15,7 +15,8 @@ from tests import probing
 from tests.lab import traffic
 from tests.lab.capture import Capture
 from tests.lab.frames import GATEWAY_MAC, SINK, arp, ethernet, ip, mac, raw, udp
-from tests.lab.network import READY, Network, Pod, made, until
+from tests.lab.network import READY, Network, Pod, made
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 

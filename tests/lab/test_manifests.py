@@ -7,7 +7,7 @@ import json
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,10 +25,10 @@ from tests.lab import deployed
 from tests.lab.cluster import ROOT, Lab
 from tests.lab.deployed import put, rolled_out
 from tests.lab.mizar import pod
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 
-Until = Callable[..., float]
 PATIENCE = 120.0
 MIZAR = f"--namespace={NAMESPACE}"
 
@@ -90,7 +90,7 @@ def test_an_agent_has_the_listed_capabilities_and_no_more(lab: Lab) -> None:
 
 
 @pytest.fixture
-def pods(lab: Lab, until: Until) -> Iterator[dict[str, str]]:
+def pods(lab: Lab) -> Iterator[dict[str, str]]:
     """One pod per node that says nothing of VPCs: node -> address."""
     rolled_out(lab)
     wanted = {host: pod(f"probe-{host}", host) for host in lab.nodes}

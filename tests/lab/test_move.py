@@ -20,9 +20,10 @@ from node_agent.model.objects import NetworkEndpoint, ServiceBackend, ServicePor
 from node_agent.rows.image import mapped, number
 from tests.lab import traffic
 from tests.lab.capture import Capture, Type
-from tests.lab.network import READY, Network, Pod, made, until
+from tests.lab.network import READY, Network, Pod, made
 from tests.lab.routes import routes
 from tests.lab.traffic import Load, Probe, Stream
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -67,14 +68,6 @@ def packed(pod: Pod) -> bytes:
     return socket.inet_aton(pod.address)
 
 
-def go_on(loads: list[Load], number: int = 15) -> None:
-    """Every load has sent so many times more, and has answers to it."""
-    for load in loads:
-        step = Stream.BLOCK if isinstance(load, Stream) else 1
-        goal = load.received + number * step
-        until(lambda load=load, goal=goal: load.received >= goal or load.error, READY, f"{load}: {vars(load)}")
-
-
 def state(pod: Pod) -> tuple[object, ...]:
     """What must not change by a move: the namespace, and what the pod has for an interface."""
     with links.opened(pod.netns) as inside:
@@ -91,10 +84,10 @@ def test_nothing_is_lost_on_the_way_from_host_to_host(network: Network) -> None:
     drops = network.drops()
     loads = around(network)
     try:
-        go_on(loads)
+        traffic.go_on(loads)
         for host in path:
             mover = network.move(mover, host)
-            go_on(loads)
+            traffic.go_on(loads)
     finally:
         for load in loads:
             load.halt()
@@ -164,7 +157,7 @@ def test_a_move_is_taken_up_again_where_it_was_killed(network: Network, step: st
         os.kill(network.agent(target).pid, signal.SIGKILL)
         adding.join(READY)
         network.move(mover, target)
-        go_on([load])
+        traffic.go_on([load])
     finally:
         load.stop()
     assert (load.error, load.lost) == ("", 0)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import socket
 import struct
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,10 +19,10 @@ from node_agent.emulation.cluster import machines, programs
 from node_agent.kernel import cgroups, netns
 from tests.lab import cluster
 from tests.lab.cluster import CONTROL, Lab
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 
-Until = Callable[..., float]
 PATIENCE = 60.0  # seconds; a bound for a loaded machine, nothing is measured by it
 NO_SUCH_NAME = 3
 BACKENDS = {
@@ -108,7 +108,7 @@ def test_services_are_known_by_name(lab: Lab, stream: bool) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["datagram", "stream"])
-def test_a_headless_service_is_its_pods(lab: Lab, until: Until, stream: bool) -> None:
+def test_a_headless_service_is_its_pods(lab: Lab, stream: bool) -> None:
     workers = {spec.address for name, spec in lab.nodes.items() if name != CONTROL}
     assert len(workers) == 2
     until(
@@ -131,7 +131,7 @@ def test_what_is_not_the_clusters_does_not_exist(lab: Lab, name: str) -> None:
     assert ask(lab, name) == (NO_SUCH_NAME, set())
 
 
-def test_a_new_service_is_known_soon(lab: Lab, until: Until) -> None:
+def test_a_new_service_is_known_soon(lab: Lab) -> None:
     service = {
         "apiVersion": "v1",
         "kind": "Service",

@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,10 +34,10 @@ from node_agent.store import kubernetes_access, kubernetes_exec
 from tests.lab import cluster, deployed
 from tests.lab.cluster import Lab
 from tests.lab.deployed import put, rolled_out
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 
-Until = Callable[..., float]
 PATIENCE = 60.0  # seconds; a bound for a loaded machine, nothing is measured by it
 STARTED = 30  # seconds, when some pods will not start
 SETTLED = 3.0  # seconds after that, when some probe will not be answered
@@ -108,7 +108,7 @@ def examine(lab: Lab, props: PodHealthProps, patience: float = PATIENCE) -> Heal
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(lab: Lab, until: Until) -> Iterator[None]:
+def nothing_left(lab: Lab) -> Iterator[None]:
     """Whatever came of a gate, nothing of it stays."""
     yield
     marks = ",".join(f"{key}={value}" for key, value in MARKS.items())

@@ -11,8 +11,9 @@ import pytest
 from node_agent.cli import rebalance, status
 from node_agent.model.errors import Permanent
 from node_agent.model.objects import Vpc, Watermark
-from tests.lab.network import READY, Network, made, until
+from tests.lab.network import READY, Network, made
 from tests.lab.traffic import Load, Probe, Stream
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 

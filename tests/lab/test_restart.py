@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,11 +16,13 @@ from node_agent.datapath import libbpf
 from node_agent.datapath.layout import DIGEST, MAPS, Counter
 from node_agent.emulation import endpoints, processes
 from node_agent.kernel import links
+from node_agent.model.config import Timers
 from node_agent.model.objects import NetworkEndpoint
 from node_agent.model.places import veth_name
 from tests.lab import boot_clock, traffic
-from tests.lab.network import READY, Network, made, until
+from tests.lab.network import READY, Network, made
 from tests.lab.traffic import Load, Probe, Stream
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -31,8 +32,9 @@ HOSTS = ("host-1", "host-2", "host-3", "host-4")
 
 @pytest.fixture(scope="module")
 def network(request: pytest.FixtureRequest) -> Iterator[Network]:
-    """Three of four hosts bounce; one endpoint of each subnet on every host."""
-    with made(request, 4) as network:
+    """Three of four hosts bounce; one endpoint of each subnet on every host. Entries stay fresh while the tests last:
+    what is asked then, is asked because something was lost."""
+    with made(request, 4, timers=Timers(fresh=3600.0)) as network:
         network.vpc("red", "10.20.0.0/16", {"red-a": "10.20.1.0/24", "red-b": "10.20.2.0/24"})
         for number, host in enumerate(HOSTS, 1):
             network.add(f"a-{number}", "red-a", host)
@@ -54,12 +56,8 @@ class Loads:
         # 100 first packets a second in all, so that questions reach every bouncer while somebody is away.
         self.loads.append(Probe(network.pods["b-1"].netns, network.pods["a-3"].address, fresh=True))
 
-    def go_on(self, seconds: float = 0.3) -> None:
-        """Return once every load has got answers for so long."""
-        before = [load.received for load in self.loads]
-        time.sleep(seconds)
-        for load, had in zip(self.loads, before, strict=True):
-            until(lambda load=load, had=had: load.received > had or load.error, READY, "answers")
+    def go_on(self) -> None:
+        traffic.go_on(self.loads, 30)
 
     def stop(self) -> None:
         for load in self.loads:
@@ -160,7 +158,7 @@ def test_all_agents_killed_at_once(network: Network, loads: Loads) -> None:
     for pid in old.values():
         os.kill(pid, signal.SIGKILL)
     for host, pid in old.items():
-        # No bound of the issue's: four agents start on this machine's few cores at once.
+        # Within no given time: four agents start on this machine's few cores at once.
         until(lambda host=host, pid=pid: network.agent(host).pid not in (0, pid), READY, f"{host} back")
         until(lambda host=host: network.ready(host), READY, f"{host} ready")
     loads.go_on()

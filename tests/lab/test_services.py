@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from node_agent.datapath.layout import Counter
-from node_agent.kernel import netns
 from node_agent.model.config import Timers
 from node_agent.model.objects import ServiceBackend, ServicePort
 from tests.lab import traffic
-from tests.lab.network import READY, Network, Pod, made, until
+from tests.lab.network import READY, Network, Pod, made
+from tests.lab.server import Server
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -23,36 +24,6 @@ PORT, TARGET = 80, 9100
 PORTS = (ServicePort(protocol="tcp", port=PORT, target_port=TARGET),)
 VIP, OTHER_VIP = "10.20.9.1", "10.20.9.2"
 BACKENDS = ("b1", "b2", "b3", "b4")
-
-
-class Answering:
-    """A server in a pod: says its name to whoever connects, then returns every byte. `accepted`: by client's port."""
-
-    def __init__(self, pod: Pod) -> None:
-        self.name, self.accepted = pod.name, dict[int, socket.socket]()
-        with netns.enter(pod.netns):
-            self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.bind(("0.0.0.0", TARGET))
-        self._listener.listen(512)
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                peer, (_, port) = self._listener.accept()
-                self.accepted[port] = peer
-                threading.Thread(target=self._serve, args=(peer,), daemon=True).start()
-
-    def _serve(self, peer: socket.socket) -> None:
-        with contextlib.suppress(OSError), peer:
-            peer.sendall(self.name.encode().ljust(8))
-            while data := peer.recv(4096):
-                peer.sendall(data)
 
 
 def dial(pod: Pod, vip: str = VIP, port: int = 0) -> tuple[socket.socket, str]:
@@ -123,13 +94,16 @@ def network(request: pytest.FixtureRequest) -> Iterator[Network]:
 
 
 @pytest.fixture(scope="module")
-def servers(network: Network) -> Iterator[dict[str, Answering]]:
+def servers(network: Network) -> Iterator[dict[str, Server]]:
     with contextlib.ExitStack() as stack:
-        yield {name: stack.enter_context(contextlib.closing(Answering(network.pods[name]))) for name in BACKENDS}
+        yield {
+            name: stack.enter_context(contextlib.closing(Server(network.pods[name].netns, TARGET, name)))
+            for name in BACKENDS
+        }
 
 
 @pytest.fixture
-def serve(network: Network, servers: dict[str, Answering]) -> Callable[..., None]:
+def serve(network: Network, servers: dict[str, Server]) -> Callable[..., None]:
     """The backends of a VIP are these from now on."""
 
     def change(*names: str, vip: str = VIP) -> None:
@@ -193,7 +167,7 @@ def test_two_vips_share_a_backend_and_the_client_s_port(
 
 @pytest.mark.parametrize("client", ["anna", "b1-s-host"])
 def test_a_backend_that_speaks_first_after_its_entries_were_lost_is_heard(
-    network: Network, serve: Callable[..., None], servers: dict[str, Answering], client: str
+    network: Network, serve: Callable[..., None], servers: dict[str, Server], client: str
 ) -> None:
     """Also on the client's own host, where the client's entry lies under what the backend sends."""
     if client not in network.pods:

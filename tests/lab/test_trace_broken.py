@@ -15,8 +15,9 @@ from node_agent.datapath.layout import Counter
 from node_agent.emulation import fabric, hosts
 from node_agent.kernel import filters, links
 from tests.lab import traffic
-from tests.lab.network import READY, Network, made, until
+from tests.lab.network import READY, Network, made
 from tests.lab.tracing import traced, way
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 

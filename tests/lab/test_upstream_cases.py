@@ -1,11 +1,11 @@
 """What went wrong in the field with the Kubernetes integrations before this one, and must not here. Numbers in names:
-cases of those tracks. Others of them are in test_kubernetes_services and test_kubernetes_churn."""
+docs/upstream-cases.md, which also names the tests of the other cases."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,14 @@ from node_agent.model.users import guarded
 from tests.lab import cluster, mizar
 from tests.lab.cluster import CONTROL, Lab
 from tests.lab.mizar import PATIENCE, addresses, pod, reaches, space
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 
-Until = Callable[..., float]
 JOINED = "worker-9"
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    """Two nodes, and the control plane's host as a third."""
-    with mizar.made(__name__, control_node=True) as made:
-        yield made
+lab = mizar.fixture(control_node=True)  # the control plane's host is a third node
 
 
 @pytest.fixture(autouse=True)
@@ -65,9 +61,7 @@ def sandboxes(lab: Lab, node: str) -> list[int]:
     return found
 
 
-def test_1_15_29_a_joined_node_gets_ready_with_its_network_and_then_runs_the_pods_that_waited(
-    lab: Lab, until: Until
-) -> None:
+def test_1_15_29_a_joined_node_gets_ready_with_its_network_and_then_runs_the_pods_that_waited(lab: Lab) -> None:
     cluster.join(lab, JOINED, "198.18.0.29")
     until(lambda: JOINED in {each["metadata"]["name"] for each in lab.get("nodes")["items"]}, PATIENCE, "the node")
     names = [f"early-{number}" for number in range(10)]
@@ -109,7 +103,7 @@ def test_4_a_namespace_may_live_in_a_vpc_that_another_uses_too(lab: Lab) -> None
         lab.kubectl("delete", "namespace", "tenant-a", "--timeout=60s", timeout=70)
 
 
-def test_13_a_subnet_in_use_is_not_deleted_and_an_unused_one_goes_at_once(lab: Lab, until: Until) -> None:
+def test_13_a_subnet_in_use_is_not_deleted_and_an_unused_one_goes_at_once(lab: Lab) -> None:
     lab.apply(*policies())
     lab.apply(to_resource(guarded(Subnet(name="by-hand", spec=SubnetSpec(vpc="blue", cidr="10.50.7.0/24")))))
     lab.apply(pod("inside", "worker-1", subnet="by-hand"))
@@ -127,7 +121,7 @@ def test_13_a_subnet_in_use_is_not_deleted_and_an_unused_one_goes_at_once(lab: L
     lab.kubectl("delete", "subnet.mizar.com", "by-hand", "--timeout=30s", timeout=40)
 
 
-def test_21_a_pod_that_starts_over_again_and_again_holds_one_address(lab: Lab, until: Until) -> None:
+def test_21_a_pod_that_starts_over_again_and_again_holds_one_address(lab: Lab) -> None:
     lab.apply(pod("restless", "worker-2"))
     addresses(lab, "restless")
     for _ in range(3):
@@ -143,7 +137,7 @@ def test_21_a_pod_that_starts_over_again_and_again_holds_one_address(lab: Lab, u
     lab.kubectl("wait", "--for=condition=Ready", "pod/restless", "--timeout=60s", timeout=70)
 
 
-def test_23_pods_come_and_go_while_no_controller_runs(lab: Lab, until: Until) -> None:
+def test_23_pods_come_and_go_while_no_controller_runs(lab: Lab) -> None:
     text = daemons.config(lab.places.controller, "controller")
     daemons.processes.stop(lab.places.controller, "controller")
     try:

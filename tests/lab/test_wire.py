@@ -13,7 +13,8 @@ from node_agent.datapath.layout import Counter
 from node_agent.emulation import hosts
 from tests.lab import traffic
 from tests.lab.capture import Capture, Flow, Message, Type
-from tests.lab.network import READY, Network, Pod, made, until
+from tests.lab.network import READY, Network, Pod, made
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 

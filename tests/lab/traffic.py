@@ -13,14 +13,16 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from node_agent.kernel import netns
+from tests.waiting import until
 
 PORT, STREAM_PORT = 8080, 8081
 ANSWER = 3.0  # seconds to wait for an answer
+GOES_ON = 30.0  # seconds; a bound for a loaded machine, nothing is measured by it
 INTERVAL = 0.01  # seconds between two packets of a load
 SO_RCVBUFFORCE = 33
 UDP_SEGMENT = 103
@@ -227,6 +229,13 @@ class Stream(Load):
             if got != pattern(self.received, len(got)):
                 raise ConnectionError(f"wrong bytes behind byte {self.received}")
             self.received += len(got)
+
+
+def go_on(loads: Sequence[Load], number: int = 15) -> None:
+    """Every load has sent so many times more, and has answers to it."""
+    for load in loads:
+        goal = load.received + number * (Stream.BLOCK if isinstance(load, Stream) else 1)
+        until(lambda load=load, goal=goal: load.received >= goal or load.error, GOES_ON, f"{load}: {vars(load)}")
 
 
 _NUMBERS = b"".join(number.to_bytes(4, "big") for number in range(1 << 14))

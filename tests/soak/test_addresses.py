@@ -14,8 +14,9 @@ from node_agent.emulation import endpoints
 from node_agent.model.addresses import Usable
 from node_agent.model.errors import Permanent
 from node_agent.model.objects import NetworkEndpoint
-from tests.lab.network import READY, Network, made, until
+from tests.lab.network import READY, Network, made
 from tests.soak.rounds import dice, rounds
+from tests.waiting import until
 
 pytestmark = [pytest.mark.soak, pytest.mark.root]
 

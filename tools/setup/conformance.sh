@@ -18,8 +18,8 @@ build_conformance() {
     cp "$(cd "$folder" && "$(find_go)" list -mod=readonly -f '{{.Dir}}' $agnhost)"/porter/localhost.{crt,key} "$work/tree/"
 }
 
-pins=$(pins_of "$folder"/go.mod "$folder"/go.sum "$folder"/*.go <(declare -f build_conformance go_build)) ||
-    fail "Go is not installed: it builds Kubernetes' end-to-end specs"
+need_go tools/conformance "Kubernetes' end-to-end specs"
+pins=$(pins_of "$folder"/go.mod "$folder"/go.sum "$folder"/*.go <(declare -f build_conformance go_build))
 target=$cache/conformance-$pins
 
 build() {

@@ -28,7 +28,13 @@ if ! users_pulumi >/dev/null; then
 fi
 # Where the bpftool on PATH is Ubuntu's wrapper without a build for the running kernel, one that works goes before it.
 if tool=$(bpftool_path) && [ "$tool" != "$(type -P bpftool || true)" ]; then path=$path:$(dirname "$tool"); fi
-case :$PATH: in :"$path":*) put PATH "$PATH" ;; *) put PATH "$path:$PATH" ;; esac
+case :$PATH: in :"$path":*) ;; *) PATH=$path:$PATH ;; esac
+# The kubectl of local clusters, once it is built. Last: a kubectl of the user's own goes before it.
+kubernetes=$("$root/tools/setup/kubernetes.sh" --where 2>/dev/null | sed -n 's/^kubernetes=//p') || true
+if [ -n "$kubernetes" ] && [ -x "$kubernetes/kubectl" ]; then
+    case :$PATH: in *:"$kubernetes":*) ;; *) PATH=$PATH:$kubernetes ;; esac
+fi
+put PATH "$PATH"
 
 if [ -z "${PULUMI_BACKEND_URL:-}" ]; then
     mkdir -p "$root/.pulumi-state" # Pulumi does not make it

@@ -76,9 +76,16 @@ where() {
         containerd "$(target_of containerd containerd)"
 }
 
+need_all() {
+    need_go tools/kubernetes "the Kubernetes of a local cluster"
+    need_go tools/kubernetes/coredns "its name server"
+    need_go tools/containerd "its container runtime"
+}
+
 case ${1:-} in
 --where) where ;;
 --background)
+    need_all
     while IFS='=' read -r _ target; do
         [ -e "$target" ] && continue
         mkdir -p "$cache"
@@ -88,6 +95,9 @@ case ${1:-} in
         break
     done < <(where)
     ;;
-'') everything ;;
+'')
+    need_all
+    everything
+    ;;
 *) fail "usage: kubernetes.sh [--background | --where]" ;;
 esac

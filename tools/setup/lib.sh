@@ -34,6 +34,18 @@ find_go() {
     return 1
 }
 
+# need_go MODULE WHAT: ends the script with one message where Go is missing, or older than the go line of that folder's
+# go.mod. Called before anything long: `go build` would say so late, and not what to do.
+need_go() {
+    local wanted go here
+    wanted=$(awk '$1 == "go" { print $2; exit }' "$root/$1/go.mod")
+    go=$(find_go) || fail "needs Go $wanted or newer to build $1 ($2), and there is none: install it from https://go.dev/dl"
+    # A development build says "devel go1.27-...": the number is what counts.
+    here=$(GOTOOLCHAIN=local "$go" version | grep -oE 'go[0-9]+(\.[0-9]+)*' | head -n 1 | cut -c 3-)
+    version_at_least "$here" "$wanted" ||
+        fail "needs Go $wanted or newer to build $1 ($2), but $go is $here: install a newer one from https://go.dev/dl"
+}
+
 # pins_of FILE...: 16 hex digits that stand for the Go release and the files' content.
 pins_of() {
     local go sum

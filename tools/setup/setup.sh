@@ -29,12 +29,7 @@ if own=$(users_pulumi); then
     [ -x "$(dirname "$own")/pulumi-language-python" ] || have pulumi-language-python ||
         fail "pulumi is at $own, but pulumi-language-python is not beside it: reinstall Pulumi, or take it off PATH and one will be built"
 else
-    go_wanted=$(awk '$1 == "go" { print $2; exit }' tools/engine/go.mod)
-    go=$(find_go) || fail "needs Go $go_wanted or newer to build the Pulumi engine, as there is no pulumi on PATH: install either"
-    # A development build says "devel go1.27-...": the number is what counts.
-    go_here=$(GOTOOLCHAIN=local "$go" version | grep -oE 'go[0-9]+(\.[0-9]+)*' | head -n 1 | cut -c 3-)
-    version_at_least "$go_here" "$go_wanted" ||
-        fail "needs Go $go_wanted or newer to build the Pulumi engine, as there is no pulumi on PATH; $go is $go_here"
+    need_go tools/engine "the Pulumi engine, as there is no pulumi on PATH"
 fi
 
 # --- what the distribution brings -------------------------------------------------------------------------------

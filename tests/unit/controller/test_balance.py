@@ -13,13 +13,7 @@ from node_agent.controller.balance import balance
 from node_agent.controller.liveness import Host
 from node_agent.controller.placement import place
 from node_agent.model.objects import SetMember, Vpc, VpcSpec, VpcStatus
-
-
-def hosts(number: int, zones: int = 0) -> dict[str, Host]:
-    return {
-        f"host-{n}": Host(name=f"host-{n}", address=f"198.18.0.{10 + n}", zone=f"z{n % zones}" if zones else "")
-        for n in range(1, number + 1)
-    }
+from tests.unit.controller.hosts import hosts
 
 
 def with_members(vpc: Vpc, members: Iterable[SetMember]) -> Vpc:

@@ -1,4 +1,4 @@
-"""What services of VPCs are made of a cluster's Services. Numbers in names: cases of the upstream tracks."""
+"""What services of VPCs are made of a cluster's Services. Numbers in names: docs/upstream-cases.md."""
 
 from __future__ import annotations
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from node_agent.health import gate
 from node_agent.health.answers import Answer, Request
@@ -109,3 +111,23 @@ def test_nobody_asks_about_no_path() -> None:
         raise AssertionError(probed)
 
     assert gate.examine([ANNA], ask=Network().ask, direct=direct).ok
+
+
+def test_the_example_of_the_page_on_outputs_has_the_numbers_of_its_stack() -> None:
+    page = (Path(__file__).parents[3] / "docs/outputs.md").read_text()
+    told = json.loads(page.partition("```json")[2].partition("```")[0])
+    [one], [service] = told["endpoints"], told["services"]
+    known = {key: one[key] for key in ("vpc", "subnet", "name", "address", "host")}
+    ports = tuple((port["protocol"], port["port"]) for port in service["ports"])
+    web = Service(
+        vpc=service["vpc"], name=service["name"], address=service["vip"], ports=ports, backends=(one["name"],)
+    )
+
+    def ask(requests: Sequence[Request]) -> list[Answer]:
+        return [Answer(reason="", sent=3, received=3, seconds=0.0, identity=one, port=4000) for _ in requests]
+
+    health = gate.examine(
+        [Endpoint(**known, place="here")], services=[web], mtu=1450, ask=ask, direct=lambda probed: [None] * len(probed)
+    )
+    assert service["backends"] == [one["name"]] and health.ok, health.problems
+    assert told["health"] == {"healthy": True, "pairs": len(health.pairs), "probes": health.probes, "failures": []}

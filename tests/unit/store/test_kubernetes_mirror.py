@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from node_agent.model.errors import Temporary
 from node_agent.store import kubernetes_mirror
 from node_agent.store.kubernetes_http import Broken
 from node_agent.store.kubernetes_mirror import Mirror
+from tests.waiting import until
 
 PATIENCE = 10.0
 Plain = dict[str, Any]
@@ -79,13 +79,6 @@ def mirror(server: Server) -> Iterator[Mirror[str]]:
     made.close()
 
 
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-
-
 def test_it_shows_what_was_listed_and_what_the_stream_told_since(server: Server, mirror: Mirror[str]) -> None:
     server.lists = [(5, [pod("one", 3), pod("two", 4), pod("nobodys", 5, image="")])]
     changes = [
@@ -97,7 +90,7 @@ def test_it_shows_what_was_listed_and_what_the_stream_told_since(server: Server,
     server.streams = [(changes, Broken("cut"))]
     assert not mirror.listed and not mirror.take()
     mirror.start()
-    until(lambda: server.asked == ["list", "5", "9"])
+    until(lambda: server.asked == ["list", "5", "9"], PATIENCE, lambda: server.asked)
     assert mirror.listed
     assert mirror.known() == {"shop/one": "b", "shop/three": "a"}
     assert mirror.take() == {"shop/one": "b", "shop/two": None, "shop/three": "a"}
@@ -108,9 +101,9 @@ def test_what_is_of_no_concern_is_no_news(server: Server, mirror: Mirror[str]) -
     server.lists = [(5, [pod("one", 3)])]
     server.streams = [([event("MODIFIED", pod("one", 6)), event("ADDED", pod("x", 7, image=""))], Broken("cut"))]
     mirror.start()
-    until(lambda: mirror.listed)
+    until(lambda: mirror.listed, PATIENCE, "the first list")
     mirror.take()
-    until(lambda: server.asked == ["list", "5", "7"])
+    until(lambda: server.asked == ["list", "5", "7"], PATIENCE, lambda: server.asked)
     assert not mirror.take()
 
 
@@ -121,7 +114,7 @@ def test_a_revision_that_is_forgotten_is_listed_anew_and_what_went_meanwhile_is_
     gone = event("ERROR", {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"})
     server.streams = [([gone], None)]
     mirror.start()
-    until(lambda: server.asked == ["list", "5", "list", "50"])
+    until(lambda: server.asked == ["list", "5", "list", "50"], PATIENCE, lambda: server.asked)
     assert mirror.known() == {"shop/two": "b"}
     assert mirror.take() == {"shop/one": None, "shop/two": "b"}
 
@@ -130,18 +123,18 @@ def test_a_stream_that_ended_as_planned_is_followed_by_a_list(server: Server, mi
     server.lists = [(5, []), (6, [])]
     server.streams = [([], None)]
     mirror.start()
-    until(lambda: server.asked == ["list", "5", "list", "6"])
+    until(lambda: server.asked == ["list", "5", "list", "6"], PATIENCE, lambda: server.asked)
 
 
 def test_a_server_that_cannot_be_reached_is_asked_again(server: Server, mirror: Mirror[str]) -> None:
     server.lists = [Temporary("away"), Temporary("away"), (5, [pod("one", 3)])]
     mirror.start()
-    until(lambda: mirror.listed)
+    until(lambda: mirror.listed, PATIENCE, "the first list")
     assert mirror.known() == {"shop/one": "a"}
 
 
 def test_names_without_a_namespace_are_keys_too(server: Server, mirror: Mirror[str]) -> None:
     server.lists = [(5, [pod("node-1", 3, namespace="")])]
     mirror.start()
-    until(lambda: mirror.listed)
+    until(lambda: mirror.listed, PATIENCE, "the first list")
     assert mirror.known() == {"node-1": "a"}
