@@ -9,27 +9,21 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from node_agent.cli import names, stacks, table
-from node_agent.model.errors import NotFound
+from node_agent.cli import kinds, names, table
+from node_agent.cli.running import CONTROLLER, Running
 from node_agent.model.objects import NetworkEndpoint, NetworkHost, Subnet, Vpc
 from node_agent.model.places import StackPlaces
-from node_agent.model.resources import CONTROLLER, NAMESPACE
-from node_agent.store.open import open_api
 
 SILENT_AFTER = 30.0  # seconds without a heartbeat
-NO_PID = -1  # it lives, but under a number that means nothing here
 
 
 def collect(places: StackPlaces) -> dict[str, Any]:
     """The stack's state as plain values. Raises MizarError."""
     now = time.time()
     with names.opened(places) as store:
-        pids = stacks.read(places).pids
-        if not places.store.exists():
-            pids = _in_pods(places, store.list(NetworkHost), now)
         return assemble(
             places.id,
-            pids,
+            kinds.of(places).running(),
             now,
             hosts=store.list(NetworkHost),
             vpcs=store.list(Vpc),
@@ -38,23 +32,9 @@ def collect(places: StackPlaces) -> dict[str, Any]:
         )
 
 
-def _in_pods(places: StackPlaces, hosts: Sequence[NetworkHost], now: float) -> dict[str, int]:
-    """Pids as `assemble` wants them, where agents and controller are pods. An agent lives while it says so."""
-    pids = {host.name: host.status.pid for host in hosts if now - host.status.heartbeat <= SILENT_AFTER}
-    api = open_api(f"kubernetes:{places.kubeconfig}")
-    if api is None:
-        return pids
-    try:
-        path = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{CONTROLLER}"
-        found = api.ask("look after the controller", "GET", path)
-    except NotFound:
-        return pids
-    return {**pids, "controller": NO_PID} if found.get("status", {}).get("availableReplicas") else pids
-
-
 def assemble(
     stack: str,
-    pids: Mapping[str, int],
+    running: Mapping[str, Running],
     now: float,
     *,
     hosts: Sequence[NetworkHost],
@@ -62,13 +42,14 @@ def assemble(
     subnets: Sequence[Subnet],
     endpoints: Sequence[NetworkEndpoint],
 ) -> dict[str, Any]:
-    """`pids`: "controller" and host name -> pid of the living process; `now`: seconds since the epoch."""
-    told = [_host(host, pids.get(host.name, 0), now, vpcs, subnets, endpoints) for host in hosts]
-    controller = pids.get("controller", 0)
+    """`running`: "controller" and host name -> what lives; `now`: seconds since the epoch."""
+    told = [_host(host, running.get(host.name), now, vpcs, subnets, endpoints) for host in hosts]
+    controller = running.get(CONTROLLER)
+    health = "does not run" if controller is None else "ok" if controller.ready else "is not ready"
     return {
         "stack": stack,
-        "healthy": bool(controller) and all(host["health"] == "ok" for host in told),
-        "controller": {"pid": controller if controller > 0 else None, "health": "ok" if controller else "does not run"},
+        "healthy": health == "ok" and all(host["health"] == "ok" for host in told),
+        "controller": {**_where(controller), "health": health},
         "hosts": told,
         "vpcs": [
             {"name": v.name, "vni": v.status.vni, "cidr": v.spec.cidr, "set": [_member(m) for m in v.status.members]}
@@ -97,7 +78,7 @@ def text(told: Mapping[str, Any]) -> str:
     controller = told["controller"]
     lines = [
         f"stack {told['stack']}: {'healthy' if told['healthy'] else 'NOT HEALTHY'}",
-        f"controller: {controller['health']}" + (f", pid {controller['pid']}" if controller["pid"] else ""),
+        f"controller: {', '.join([controller['health'], *_named(controller)])}",
         "",
     ]
     rows: list[tuple[str, ...]] = [
@@ -108,7 +89,7 @@ def text(told: Mapping[str, Any]) -> str:
             (
                 host["name"],
                 host["address"],
-                str(host["pid"] or "-"),
+                "".join(_named(host)) or "-",
                 host["mode"] or "-",
                 str(len(host["programs"])),
                 str(host["endpoints"]),
@@ -128,7 +109,7 @@ def text(told: Mapping[str, Any]) -> str:
 
 def _host(
     host: NetworkHost,
-    pid: int,
+    agent: Running | None,
     now: float,
     vpcs: Sequence[Vpc],
     subnets: Sequence[Subnet],
@@ -136,7 +117,7 @@ def _host(
 ) -> dict[str, Any]:
     status = host.status
     age = max(0.0, now - status.heartbeat)
-    reasons = [] if pid else ["its agent does not run"]
+    reasons = [] if agent else ["its agent does not run"]
     reasons += [] if status.ready else ["its agent is not ready"]
     reasons += [f"no heartbeat for {age:.0f} s"] if status.heartbeat and age > SILENT_AFTER else []
     reasons += status.problems
@@ -144,7 +125,7 @@ def _host(
         "name": host.name,
         "address": host.spec.address,
         "mode": status.mode,
-        "pid": pid or None,
+        **_where(agent),
         "ready": status.ready,
         "health": "; ".join(reasons) or "ok",
         "divides": [v.name for v in vpcs if any(m.host == host.name for m in v.status.members)],
@@ -153,6 +134,14 @@ def _host(
         "programs": [{"device": p.device, "hook": p.hook, "mode": p.mode, "tag": p.tag} for p in status.programs],
         "problems": list(status.problems),
     }
+
+
+def _where(running: Running | None) -> dict[str, Any]:
+    return {"pid": running.pid if running else None, "pod": running.pod if running else ""}
+
+
+def _named(told: Mapping[str, Any]) -> list[str]:
+    return [f"{what} {told[what]}" for what in ("pid", "pod") if told[what]]
 
 
 def _member(member: Any) -> dict[str, Any]:
