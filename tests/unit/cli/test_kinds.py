@@ -147,6 +147,7 @@ def test_a_log_is_an_agents_the_controllers_or_a_workloads(stack: StackPlaces, m
         file.parent.mkdir(parents=True)
         file.write_text(f"of {whose}\nno end")
         assert list(logs.lines(stack, whose, follow=False)) == [f"of {whose}", "no end"]
+    stack.host("host-2").root.mkdir()  # has no log yet
     there = r"read log of x: there are controller, host-1; find endpoint x: .* there are web"
     with pytest.raises(Permanent, match=there):
         logs.lines(stack, "x", follow=False)
