@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from tests.engine.engine_env import ROOT
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 
+Command = Callable[..., subprocess.CompletedProcess[str]]
 PYTHON = ("/usr/bin/python3", "-S", "-c")  # of the image
 PATIENCE = 30.0  # seconds; a bound for a loaded machine, nothing is measured by it
 
@@ -170,6 +171,16 @@ def pods(stack: Stack) -> dict[str, str]:
     return {item["metadata"]["name"]: item["status"]["podIP"] for item in found}
 
 
+@pytest.fixture(scope="module")
+def command(stack: Stack, pods: dict[str, str]) -> Command:
+    """The command mizar, once pods are there and the cluster's kubeconfig is where `make up` puts it."""
+    assert pods
+    file = stack.places.kubeconfig
+    file.touch(mode=0o600)
+    file.write_text(stack.pulumi("stack", "output", "kubeconfig", "--show-secrets"))
+    return stack.mizar
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -188,7 +199,7 @@ def pods(stack: Stack) -> dict[str, str]:
     ],
 )
 def test_the_command_tells_what_it_tells_of_a_stack_without_a_cluster(
-    stack: Stack, pods: dict[str, str], words: str, said: str
+    stack: Stack, command: Command, pods: dict[str, str], words: str, said: str
 ) -> None:
     send = (
         "import socket, sys; s = socket.socket(type=socket.SOCK_DGRAM); [s.sendto(b'x', (a, 9)) for a in sys.argv[1:]]"
@@ -196,9 +207,9 @@ def test_the_command_tells_what_it_tells_of_a_stack_without_a_cluster(
     until = time.monotonic() + PATIENCE
     while True:
         # The second one is nobody's.
-        sent = stack.mizar("exec", "default/blue-1", "--", *PYTHON, send, pods["blue-2"], "10.10.255.254")
+        sent = command("exec", "default/blue-1", "--", *PYTHON, send, pods["blue-2"], "10.10.255.254")
         assert sent.returncode == 0, sent.stderr
-        told = stack.mizar(*words.split())
+        told = command(*words.split())
         if told.returncode == 0 and re.search(said.replace("STACK", stack.id), told.stdout):
             break
         assert time.monotonic() < until, told.stdout + told.stderr
@@ -211,20 +222,19 @@ def line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
-def test_a_command_in_a_pod_says_what_it_says_and_its_log_is_followed(stack: Stack, pods: dict[str, str]) -> None:
-    assert "blue-1" in pods
+def test_a_command_in_a_pod_says_what_it_says_and_its_log_is_followed(stack: Stack, command: Command) -> None:
     script = "import os, sys; print(os.environ['HOSTNAME']); print('err', file=sys.stderr); sys.exit(7)"
-    told = stack.mizar("exec", "default/blue-1", "--", *PYTHON, script)
+    told = command("exec", "default/blue-1", "--", *PYTHON, script)
     assert (told.returncode, told.stdout, told.stderr) == (7, "blue-1\n", "err\n")
-    told = stack.mizar("exec", "--json", "default/blue-1", "--", *PYTHON, script)
+    told = command("exec", "--json", "default/blue-1", "--", *PYTHON, script)
     assert (told.returncode, json.loads(told.stdout)) == (7, {"code": 7, "stdout": "blue-1\n", "stderr": "err\n"})
-    told = stack.mizar("exec", "default/blue-1", "--", "no-such-program")
+    told = command("exec", "default/blue-1", "--", "no-such-program")
     assert (told.returncode, told.stdout) == (1, "") and "no-such-program" in told.stderr
     argv = [sys.executable, "-m", "node_agent.cli.main", "logs", "-f", "--stack-id", stack.id, "default/blue-1"]
     with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as followed:
         try:
             assert line(followed) == "a word\n"
-            later = stack.mizar("exec", "default/blue-1", "--", *PYTHON, "open('/proc/1/fd/1', 'w').write('later\\n')")
+            later = command("exec", "default/blue-1", "--", *PYTHON, "open('/proc/1/fd/1', 'w').write('later\\n')")
             assert later.returncode == 0, later.stderr
             assert line(followed) == "later\n"
         finally:
