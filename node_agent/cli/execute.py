@@ -1,4 +1,4 @@
-"""`mizar exec`: run a command inside an endpoint's network namespace, as the endpoint's own program would run."""
+"""Commands inside an endpoint's network namespace, as its own program would run. Called by `mizar exec`."""
 
 from __future__ import annotations
 
@@ -9,24 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from node_agent.cli import names
 from node_agent.kernel import netns
-from node_agent.model.errors import Permanent
-from node_agent.model.places import StackPlaces
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as a shell has them
-
-
-def namespace(places: StackPlaces, endpoint: str) -> Path:
-    """Path of the namespace of the endpoint with this name, object name or address. Raises Permanent."""
-    found = names.endpoint(names.endpoints(places), endpoint)
-    namespace, _, pod = found.spec.workload.rpartition("/")
-    if namespace:
-        raise Permanent(
-            f"find namespace of {endpoint}: it is a pod: KUBECONFIG={places.kubeconfig} kubectl -n {namespace} "
-            f"exec {pod} -- COMMAND"
-        )
-    return places.netns_path(found.spec.workload)
 
 
 def replace(path: Path, argv: Sequence[str]) -> int:

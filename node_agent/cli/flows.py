@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from node_agent.cli import names, table
+from node_agent.cli import kinds, names, table
 from node_agent.cli.names import Names
 from node_agent.datapath import inner, libbpf, ticks
 from node_agent.datapath.layout import (
@@ -31,7 +31,7 @@ from node_agent.datapath.maps import HostMaps
 from node_agent.model import config as configs
 from node_agent.model.config import AgentConfig
 from node_agent.model.errors import Invalid, Permanent
-from node_agent.model.places import HostPlaces, StackPlaces
+from node_agent.model.places import StackPlaces
 from node_agent.rows import slots
 
 PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp"}
@@ -78,7 +78,7 @@ def collect(
     if endpoint:
         found = names.endpoint(names.endpoints(places), endpoint)
         ends = names.vni_of(found), found.spec.address
-    told = assemble(read(places.host(host)), known, vni=vni, ends=ends)
+    told = assemble(read(places, host), known, vni=vni, ends=ends)
     return {"host": host, **(told if every else in_use(told))}
 
 
@@ -89,16 +89,17 @@ def in_use(told: Mapping[str, Any]) -> dict[str, Any]:
     return {**told, **kept, "hidden": sum(len(told[part]) - len(kept[part]) for part in kept)}
 
 
-def read(host: HostPlaces) -> Held:
+def read(places: StackPlaces, host: str) -> Held:
     """Everything that `flows` needs of a host's maps. Raises MizarError."""
+    folder = places.host(host).maps
     with (
-        HostMaps(host.maps) as maps,
-        inner.tables(host.maps, "flows") as flow_tables,
-        inner.tables(host.maps, "nats") as nat_tables,
+        HostMaps(folder) as maps,
+        inner.tables(folder, "flows") as flow_tables,
+        inner.tables(folder, "nats") as nat_tables,
     ):
         return Held(
             config=Config.unpack(maps.read("config")[bytes(4)]),
-            clock=clock(Path(configured(host).bpf_objects)),
+            clock=clock(Path(configured(places, host).bpf_objects)),
             slots=slots.read(maps.read("vpcs")),
             sizes={slot: libbpf.map_info(fd).max_entries for slot, fd in flow_tables.items()},
             flows={slot: inner.rows(fd, "flows") for slot, fd in flow_tables.items()},
@@ -108,12 +109,13 @@ def read(host: HostPlaces) -> Held:
         )
 
 
-def configured(host: HostPlaces) -> AgentConfig:
-    """What the host's agent was told. Raises Permanent."""
+def configured(places: StackPlaces, host: str) -> AgentConfig:
+    """What the host's agent was told; `bpf_objects` is where this computer has them. Raises Permanent."""
     try:
-        return configs.load_agent(host.config.read_text())
+        told = configs.load_agent(places.host(host).config.read_text())
     except (OSError, Invalid) as error:
-        raise Permanent(f"read configuration of {host.host}: {error}") from error
+        raise Permanent(f"read configuration of {host}: {error}") from error
+    return replace(told, bpf_objects=str(kinds.of(places).objects(told)))
 
 
 def clock(folder: Path) -> Clock:

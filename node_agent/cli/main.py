@@ -1,8 +1,8 @@
 """Entry of the command `mizar`: parses the arguments, calls one module per command, prints.
 
     mizar status                     hosts, roles, programs, health
-    mizar exec ENDPOINT -- CMD ...   run a command in an endpoint's network namespace
-    mizar logs HOST|controller       what an agent or the controller has written
+    mizar exec ENDPOINT -- CMD ...   run a command in an endpoint's network namespace, or in a pod
+    mizar logs HOST|controller|ENDPOINT   what an agent, the controller or an endpoint's program has written
     mizar flows HOST                 what a host's programs remember of flows
     mizar drops [HOST]               packets that were dropped, and why
     mizar trace SRC DST              a packet's way through the real programs, without sending it
@@ -26,7 +26,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from node_agent.cli import drops, execute, flows, logs, rebalance, stacks, status, trace
+from node_agent.cli import drops, flows, kinds, logs, names, rebalance, stacks, status, trace
 from node_agent.model.errors import Invalid, MizarError
 from node_agent.model.places import StackPlaces
 
@@ -73,11 +73,11 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     command("status", _status, "show hosts with their roles, programs, modes and health")
-    inside = command("exec", _exec, "run a command in an endpoint's network namespace")
+    inside = command("exec", _exec, "run a command in an endpoint's network namespace, or in a pod")
     inside.add_argument("endpoint", metavar="ENDPOINT", help="its name or address")
     inside.add_argument("argv", metavar="-- CMD", nargs="*", help="the command and its arguments")
-    log = command("logs", _logs, "print what a host's agent, or the controller, has written")
-    log.add_argument("whose", metavar="HOST", help="a host's name, or controller")
+    log = command("logs", _logs, "print what a host's agent, the controller, or an endpoint's program has written")
+    log.add_argument("whose", metavar="HOST", help="a host's name, controller, or an endpoint's name or address")
     log.add_argument("--follow", "-f", action="store_true", help="go on printing what it writes")
     _add_packet_commands(command)
     figures = command("metrics", _metrics, "print the figures of a host's agent, or of the controller, for Prometheus")
@@ -126,19 +126,19 @@ def _exec(options: argparse.Namespace) -> int:
     if not argv:
         print("mizar: exec: no command: mizar exec ENDPOINT -- CMD ...", file=sys.stderr)
         return 2
-    path = execute.namespace(_chosen(options), options.endpoint)
+    places = _chosen(options)
+    kind, endpoint = kinds.of(places), names.endpoint(names.endpoints(places), options.endpoint)
     if not options.json:
         sys.stdout.flush()
-        return execute.replace(path, argv)
-    told = execute.capture(path, argv)
+        return kind.execute(endpoint, argv)
+    told = kind.captured(endpoint, argv)
     print(json.dumps(told))
     return int(told["code"])
 
 
 def _logs(options: argparse.Namespace) -> int:
-    path = logs.file_of(_chosen(options), options.whose)
     with contextlib.suppress(KeyboardInterrupt):
-        for line in logs.lines(path, follow=options.follow):
+        for line in logs.lines(_chosen(options), options.whose, follow=options.follow):
             print(json.dumps({"line": line}) if options.json else line, flush=options.follow)
     return 0
 

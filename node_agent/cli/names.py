@@ -10,6 +10,7 @@ import ipaddress
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from node_agent.cli import kinds
 from node_agent.model.errors import Permanent
 from node_agent.model.objects import NetworkEndpoint, NetworkHost, NetworkService, Vpc
 from node_agent.model.places import StackPlaces
@@ -52,9 +53,7 @@ class Names:
 @contextlib.contextmanager
 def opened(places: StackPlaces) -> Iterator[Store]:
     """The stack's store for the length of the block: its file, or its cluster."""
-    in_cluster = not places.store.exists() and places.kubeconfig.exists()
-    url = f"kubernetes:{places.kubeconfig}" if in_cluster else f"sqlite:{places.store}"
-    store = open_store(url, create=False)
+    store = open_store(kinds.of(places).store(), create=False)
     try:
         yield store
     finally:

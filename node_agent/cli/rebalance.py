@@ -11,7 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from node_agent.cli import names, stacks, table
+from node_agent.cli import kinds, names, table
+from node_agent.cli.kinds import Kind
+from node_agent.cli.running import CONTROLLER
 from node_agent.controller.rebalance import Foreseen, foreseen, request
 from node_agent.model import config as configs
 from node_agent.model.config import ControllerConfig
@@ -26,7 +28,8 @@ def collect(places: StackPlaces, vpc: str = "", *, dry: bool = False) -> dict[st
 
     `vpc` "": all of them; `dry`: nothing is asked. Raises MizarError.
     """
-    config = _config(places)
+    kind = kinds.of(places)
+    config = _config(kind)
     with names.opened(places) as store:
         vpcs = store.list(Vpc)
         found = [one.name for one in vpcs if vpc in ("", one.name) and not one.meta.deleting]
@@ -40,7 +43,7 @@ def collect(places: StackPlaces, vpc: str = "", *, dry: bool = False) -> dict[st
             request(store, name)
     return {
         "requested": requested,
-        "controller": "controller" in stacks.read(places).pids,
+        "controller": CONTROLLER in kind.running(),
         "vpcs": [dataclasses.asdict(one) for one in told if one.vpc in found],
         "hosts": roles([host.name for host in hosts], told),
     }
@@ -82,9 +85,8 @@ def _change(number: Mapping[str, int]) -> str:
     return str(now) if now == then else f"{now} -> {then}"
 
 
-def _config(places: StackPlaces) -> ControllerConfig:
-    path = places.controller / "controller.json"
+def _config(kind: Kind) -> ControllerConfig:
     try:
-        return configs.load_controller(path.read_text())
-    except (OSError, Invalid) as error:
-        raise Permanent(f"read {path}: {error}") from error
+        return configs.load_controller(kind.controller_config())
+    except Invalid as error:
+        raise Permanent(f"read configuration of the controller: {error}") from error

@@ -87,14 +87,14 @@ class Traced:
 class Stage:
     """The programs of one host, ready to run. `close` lets go of all of it."""
 
-    def __init__(self, host: HostPlaces, namespace: Path, folder: Path, bare: Path, traced: Traced) -> None:
-        """`namespace`: path of the host's network namespace; `bare`: of an empty one; `folder`: on the stack's bpffs,
-        not there yet. Raises MizarError."""
-        self.host, self._namespace, self._bare, self._traced = host.host, namespace, bare, traced
-        self.agent = configured(host)
+    def __init__(self, places: StackPlaces, host: str, folder: Path, bare: Path, traced: Traced) -> None:
+        """`folder`: on the stack's bpffs, not there yet; `bare`: path of an empty network namespace. Raises
+        MizarError."""
+        self.host, self._namespace, self._bare, self._traced = host, places.netns_path(host), bare, traced
+        self.agent = configured(places, host)
         self._resources = contextlib.ExitStack()
         try:
-            self._set_up(host, folder)
+            self._set_up(places.host(host), folder)
         except BaseException:
             self.close()
             raise

@@ -10,27 +10,21 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from node_agent.cli import names, stacks, table
-from node_agent.model.errors import NotFound
+from node_agent.cli import kinds, names, table
+from node_agent.cli.running import CONTROLLER, Running
 from node_agent.model.objects import NetworkEndpoint, NetworkHost, Subnet, Vpc
 from node_agent.model.places import StackPlaces
-from node_agent.model.resources import CONTROLLER, NAMESPACE
-from node_agent.store.open import open_api
 
 SILENT_AFTER = 30.0  # seconds without a heartbeat
-NO_PID = -1  # it lives, but under a number that means nothing here
 
 
 def collect(places: StackPlaces) -> dict[str, Any]:
     """The stack's state as plain values. Raises MizarError."""
     now = time.time()
     with names.opened(places) as store:
-        pids = stacks.read(places).pids
-        if not places.store.exists():
-            pids = _in_pods(places, store.list(NetworkHost), now)
         return assemble(
             places.id,
-            pids,
+            kinds.of(places).running(),
             now,
             hosts=store.list(NetworkHost),
             vpcs=store.list(Vpc),
@@ -39,23 +33,9 @@ def collect(places: StackPlaces) -> dict[str, Any]:
         )
 
 
-def _in_pods(places: StackPlaces, hosts: Sequence[NetworkHost], now: float) -> dict[str, int]:
-    """Pids as `assemble` wants them, where agents and controller are pods. An agent lives while it says so."""
-    pids = {host.name: host.status.pid for host in hosts if now - host.status.heartbeat <= SILENT_AFTER}
-    api = open_api(f"kubernetes:{places.kubeconfig}")
-    if api is None:
-        return pids
-    try:
-        path = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{CONTROLLER}"
-        found = api.ask("look after the controller", "GET", path)
-    except NotFound:
-        return pids
-    return {**pids, "controller": NO_PID} if found.get("status", {}).get("availableReplicas") else pids
-
-
 def assemble(
     stack: str,
-    pids: Mapping[str, int],
+    running: Mapping[str, Running],
     now: float,
     *,
     hosts: Sequence[NetworkHost],
@@ -63,22 +43,23 @@ def assemble(
     subnets: Sequence[Subnet],
     endpoints: Sequence[NetworkEndpoint],
 ) -> dict[str, Any]:
-    """`pids`: "controller" and host name -> pid of the living process; `now`: seconds since the epoch."""
+    """`running`: "controller" and host name -> what lives; `now`: seconds since the epoch."""
     members = {vpc.name: {member.place: member.host for member in vpc.status.members} for vpc in vpcs}
     bouncers = {subnet.name: _bouncers(subnet, members) for subnet in subnets}
     divides = _turned({vpc: serving.values() for vpc, serving in members.items()})
     bounces = _turned(bouncers)
     held = Counter(endpoint.status.host for endpoint in endpoints)
     told = [
-        _host(host, pids.get(host.name, 0), now)
+        _host(host, running.get(host.name), now)
         | {"divides": divides[host.name], "bounces": bounces[host.name], "endpoints": held[host.name]}
         for host in hosts
     ]
-    controller = pids.get("controller", 0)
+    controller = running.get(CONTROLLER)
+    health = "does not run" if controller is None else "ok" if controller.ready else "is not ready"
     return {
         "stack": stack,
-        "healthy": bool(controller) and all(host["health"] == "ok" for host in told),
-        "controller": {"pid": controller if controller > 0 else None, "health": "ok" if controller else "does not run"},
+        "healthy": health == "ok" and all(host["health"] == "ok" for host in told),
+        "controller": {**_where(controller), "health": health},
         "hosts": told,
         "vpcs": [
             {"name": v.name, "vni": v.status.vni, "cidr": v.spec.cidr, "set": [_member(m) for m in v.status.members]}
@@ -107,7 +88,7 @@ def text(told: Mapping[str, Any]) -> str:
     controller = told["controller"]
     lines = [
         f"stack {told['stack']}: {'healthy' if told['healthy'] else 'NOT HEALTHY'}",
-        f"controller: {controller['health']}" + (f", pid {controller['pid']}" if controller["pid"] else ""),
+        f"controller: {', '.join([controller['health'], *_named(controller)])}",
         "",
     ]
     rows: list[tuple[str, ...]] = [
@@ -118,7 +99,7 @@ def text(told: Mapping[str, Any]) -> str:
             (
                 host["name"],
                 host["address"],
-                str(host["pid"] or "-"),
+                "".join(_named(host)) or "-",
                 host["mode"] or "-",
                 str(len(host["programs"])),
                 str(host["endpoints"]),
@@ -138,11 +119,11 @@ def text(told: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *table.lines(rows)])
 
 
-def _host(host: NetworkHost, pid: int, now: float) -> dict[str, Any]:
+def _host(host: NetworkHost, agent: Running | None, now: float) -> dict[str, Any]:
     """What the host's own object says."""
     status = host.status
     age = max(0.0, now - status.heartbeat)
-    reasons = [] if pid else ["its agent does not run"]
+    reasons = [] if agent else ["its agent does not run"]
     reasons += [] if status.ready else ["its agent is not ready"]
     reasons += [f"no heartbeat for {age:.0f} s"] if status.heartbeat and age > SILENT_AFTER else []
     reasons += status.problems
@@ -150,12 +131,20 @@ def _host(host: NetworkHost, pid: int, now: float) -> dict[str, Any]:
         "name": host.name,
         "address": host.spec.address,
         "mode": status.mode,
-        "pid": pid or None,
+        **_where(agent),
         "ready": status.ready,
         "health": "; ".join(reasons) or "ok",
         "programs": [{"device": p.device, "hook": p.hook, "mode": p.mode, "tag": p.tag} for p in status.programs],
         "problems": list(status.problems),
     }
+
+
+def _where(running: Running | None) -> dict[str, Any]:
+    return {"pid": running.pid if running else None, "pod": running.pod if running else ""}
+
+
+def _named(told: Mapping[str, Any]) -> list[str]:
+    return [f"{what} {told[what]}" for what in ("pid", "pod") if told[what]]
 
 
 def _member(member: Any) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def _kept(
 ) -> list[dict[str, Any]]:
     """The entries on the source's host from there to the destination, of this protocol and port, as `flows` tells."""
     vni = names.vni_of(source)
-    told = flows.assemble(flows.read(places.host(host)), known, vni=vni, ends=(vni, source.spec.address))
+    told = flows.assemble(flows.read(places, host), known, vni=vni, ends=(vni, source.spec.address))
     return [
         one
         for one in (*told["flows"], *told["nats"])

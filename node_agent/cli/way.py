@@ -74,7 +74,7 @@ class Way:
         if host not in self._stages:
             traced = Traced(self._key.vni, self._key.src)
             folder: Path = self._folder / host
-            made = Stage(self._places.host(host), self._places.netns_path(host), folder, self._bare, traced)
+            made = Stage(self._places, host, folder, self._bare, traced)
             self._resources.callback(made.close)
             self._stages[host] = made
         return self._stages[host]
@@ -120,7 +120,7 @@ class Way:
     def _cut(self, host: str) -> str:
         """Why nothing leaves or comes to the host over its uplink; "" when it does."""
         try:
-            return footing.cut(self._places, flows.configured(self._places.host(host)))
+            return footing.cut(self._places, flows.configured(self._places, host))
         except MizarError as error:
             return str(error)
 

@@ -1,5 +1,5 @@
 """What the objects of pods say of them: why one does not run, and whether each node has the agent that it should have.
-Pure; called by the health gate of clusters. Objects are as the API server sends them.
+Pure; called by the health gate of clusters and the CLI. Objects are as the API server sends them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,13 @@ Object = Mapping[str, Any]
 def ready(pod: Object) -> bool:
     """Whether it serves, and is not about to end."""
     return _condition(pod, "Ready").get("status") == "True" and not pod["metadata"].get("deletionTimestamp")
+
+
+def runs(pod: Object) -> bool:
+    """Whether a container of it runs, and it is not about to end."""
+    containers = (pod.get("status") or {}).get("containerStatuses") or ()
+    living = any("running" in (each.get("state") or {}) for each in containers)
+    return living and not pod["metadata"].get("deletionTimestamp")
 
 
 def trouble(pod: Object, events: Iterable[Object] = ()) -> str:

@@ -1,5 +1,6 @@
 """A unix socket that answers HTTP GET /metrics, and the client of it. Called by the starts of agent and controller, and
-by `mizar metrics`.
+by `mizar metrics`; by that also in a pod, where the socket is out of its reach: `python -m node_agent.metrics.server
+SOCKET` prints what is answered there.
 
 The socket is mode 0600 and no TCP port is opened. What serves figures must never be why packets or endpoints suffer: a
 failure of any kind is said once in the log, and answered 500.
@@ -12,6 +13,7 @@ import http.client
 import os
 import socket
 import socketserver
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler
@@ -122,3 +124,10 @@ def fetch(path: Path) -> str:
     if reply.status != 200:
         raise MizarError(f"ask {path}: {body.strip()}")
     return body
+
+
+if __name__ == "__main__":
+    try:
+        print(fetch(Path(sys.argv[1])), end="")
+    except MizarError as failed:
+        sys.exit(str(failed))

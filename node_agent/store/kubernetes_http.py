@@ -80,8 +80,9 @@ class Api:
         return self._send(what, "GET", path, {}, None).decode()
 
     @contextlib.contextmanager
-    def stream(self, what: str, path: str, query: Mapping[str, str], silence: float) -> Iterator[Stream]:
-        """A watch's answer, closed afterwards. `silence`: seconds after which a stream that says nothing is broken.
+    def stream(self, what: str, path: str, query: Mapping[str, str], silence: float | None) -> Iterator[Stream]:
+        """The answer of a watch or a log, closed afterwards. `silence`: seconds after which a stream that says nothing
+        is broken, None for never.
 
         Raises what `refusal` makes, and Temporary when there is no answer.
         """
@@ -153,21 +154,29 @@ class Api:
 
 
 class Stream:
-    """A watch's lines. `stop` may be called by any thread and ends `events` at once."""
+    """An answer's lines as they come. `stop` may be called by any thread and ends `events` at once."""
 
     def __init__(self, what: str, answer: urllib3.BaseHTTPResponse) -> None:
         self._what, self._answer = what, answer
 
     def events(self) -> Iterator[Plain]:
         """One {"type", "object"} after the other, until the server ends the stream. Raises Broken."""
+        for line in self.lines():
+            if not line.endswith(b"\n"):
+                return  # the server ended in the middle of it
+            event = _parsed(line)
+            if not isinstance(event, dict) or not isinstance(event.get("object"), dict):
+                raise Broken(f"{self._what}: {line[:100]!r} is no event")
+            yield event
+
+    def lines(self) -> Iterator[bytes]:
+        """With their ends, which the last one may not have."""
         rest = b""
         for chunk in self._answer.stream(1 << 16, decode_content=False):
             *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                event = _parsed(line)
-                if not isinstance(event, dict) or not isinstance(event.get("object"), dict):
-                    raise Broken(f"{self._what}: {line[:100]!r} is no event")
-                yield event
+            yield from (line + b"\n" for line in lines)
+        if rest:
+            yield rest
 
     def stop(self) -> None:
         with contextlib.suppress(OSError, ValueError, RuntimeError):  # it ended by itself in this very moment

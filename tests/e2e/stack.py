@@ -32,7 +32,7 @@ from tests.waiting import until
 
 NAME = f"e2e-{os.getpid()}"  # told from those of runs that were killed (tests/conftest.py)
 COPIED = ("__main__.py", "Pulumi.yaml", "pyproject.toml", "infra", "node_agent", "bpf/build")
-TIMEOUT_S = 180.0
+TIMEOUT_S = 600.0
 BLUE = {
     "name": "blue",
     "cidr": "10.10.0.0/16",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import select
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,8 @@ from tests.waiting import until
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 
+Command = Callable[..., subprocess.CompletedProcess[str]]
+PYTHON = ("/usr/bin/python3", "-S", "-c")  # of the image
 PATIENCE = 30.0  # seconds; a bound for a loaded machine, nothing is measured by it
 
 
@@ -165,28 +170,108 @@ def test_an_object_that_was_changed_by_hand_shows_in_a_preview_and_is_not_overwr
     assert told.endswith(" unchanged")
 
 
-def pod(name: str, image: str, **annotations: str) -> dict[str, Any]:
-    """One that sleeps, of the project's own image."""
-    command = ["/usr/bin/python3", "-S", "-c", "import time; time.sleep(100000)"]
+def pod(name: str, image: str, node: str = "", **annotations: str) -> dict[str, Any]:
+    """One that says a word and sleeps, of the project's own image."""
+    command = [*PYTHON, "import time; print('a word', flush=True); time.sleep(100000)"]
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": name, "annotations": {f"mizar.com/{key}": value for key, value in annotations.items()}},
-        "spec": {"containers": [{"name": "one", "image": image, "command": command}]},
+        "spec": {"nodeName": node, "containers": [{"name": "one", "image": image, "command": command}]},
     }
 
 
-def test_a_vpc_in_use_is_not_deleted_and_its_users_are_named(stack: Stack) -> None:
+@pytest.fixture(scope="module")
+def pods(stack: Stack) -> dict[str, str]:
+    """Two of VPC blue on either node, and one that says nothing; their addresses. They stay until the stack goes."""
     image = kubectl(
         stack, "-n", "mizar-system", "get", "daemonset", "mizar-agent",
         "-o", "jsonpath={.spec.template.spec.containers[0].image}",
     ).stdout  # fmt: skip
     file = stack.folder / "pods.json"
-    pods = [pod("of-blue", image, vpc="blue"), pod("of-nobody", image)]
-    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": pods}))
+    made = [pod(f"blue-{number}", image, f"host-{number}", vpc="blue") for number in (1, 2)]
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": [*made, pod("of-nobody", image)]}))
     assert kubectl(stack, "apply", "-f", str(file)).returncode == 0
     told = kubectl(stack, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=50s")
     assert told.returncode == 0, told.stdout + told.stderr
+    found = json.loads(kubectl(stack, "get", "pods", "-o", "json").stdout)["items"]
+    return {item["metadata"]["name"]: item["status"]["podIP"] for item in found}
+
+
+@pytest.fixture(scope="module")
+def command(stack: Stack, pods: dict[str, str]) -> Command:
+    """The command mizar, once pods are there and the cluster's kubeconfig is where `make up` puts it."""
+    assert pods
+    file = stack.places.kubeconfig
+    file.touch(mode=0o600)
+    file.write_text(stack.pulumi("stack", "output", "kubeconfig", "--show-secrets"))
+    return stack.mizar
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("status", r"stack .*: healthy\ncontroller: ok, pod mizar-controller-\S+\n(.*\n)+host-1 .* pod mizar-agent-"),
+        ("stacks", r"(?m)^STACK  /run/mizar/STACK  3 kubelets$"),
+        ("drops", r"unknown_destination +blue +host-1 "),
+        ("flows host-1", r"blue +udp +default/blue-1:\d+ +default/blue-2:9 +host-2 "),
+        ("trace default/blue-1 default/blue-2", r"result: DELIVERED to default/blue-2 on host-2"),
+        ("metrics host-1", r'mizar_agent_ready{host="host-1"} 1.0'),
+        ("metrics controller", r'mizar_objects{kind="NetworkHost"} 3.0'),
+        ("rebalance --dry-run", r"blue .* as it should be"),
+        ("rebalance --vpc blue", r"asked the controller; `mizar status` shows how far it is\n$"),
+        ("logs host-1", r'"event": "endpoint added", .*"workload": "default/blue-1"'),
+        ("logs controller", r'"event": "started"'),
+        ("logs default/blue-1", r"^a word\n$"),
+    ],
+)
+def test_the_command_tells_what_it_tells_of_a_stack_without_a_cluster(
+    stack: Stack, command: Command, pods: dict[str, str], words: str, said: str
+) -> None:
+    send = (
+        "import socket, sys; s = socket.socket(type=socket.SOCK_DGRAM); [s.sendto(b'x', (a, 9)) for a in sys.argv[1:]]"
+    )
+    said = said.replace("STACK", stack.id)
+    told = list[subprocess.CompletedProcess[str]]()
+
+    def tells() -> bool:
+        # The second one is nobody's.
+        sent = command("exec", "default/blue-1", "--", *PYTHON, send, pods["blue-2"], "10.10.255.254")
+        assert sent.returncode == 0, sent.stderr
+        told[:] = [command(*words.split())]
+        return told[0].returncode == 0 and bool(re.search(said, told[0].stdout))
+
+    until(tells, PATIENCE, lambda: (words, told), pause=0.1)
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    """The next one that it prints; it prints one at a time."""
+    assert process.stdout is not None
+    assert select.select([process.stdout], [], [], PATIENCE)[0], "it says nothing"
+    return process.stdout.readline()
+
+
+def test_a_command_in_a_pod_says_what_it_says_and_its_log_is_followed(stack: Stack, command: Command) -> None:
+    script = "import os, sys; print(os.environ['HOSTNAME']); print('err', file=sys.stderr); sys.exit(7)"
+    told = command("exec", "default/blue-1", "--", *PYTHON, script)
+    assert (told.returncode, told.stdout, told.stderr) == (7, "blue-1\n", "err\n")
+    told = command("exec", "--json", "default/blue-1", "--", *PYTHON, script)
+    assert (told.returncode, json.loads(told.stdout)) == (7, {"code": 7, "stdout": "blue-1\n", "stderr": "err\n"})
+    told = command("exec", "default/blue-1", "--", "no-such-program")
+    assert (told.returncode, told.stdout) == (1, "") and "no-such-program" in told.stderr
+    argv = [sys.executable, "-m", "node_agent.cli.main", "logs", "-f", "--stack-id", stack.id, "default/blue-1"]
+    with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as followed:
+        try:
+            assert line(followed) == "a word\n"
+            later = command("exec", "default/blue-1", "--", *PYTHON, "open('/proc/1/fd/1', 'w').write('later\\n')")
+            assert later.returncode == 0, later.stderr
+            assert line(followed) == "later\n"
+        finally:
+            followed.kill()
+
+
+@pytest.mark.usefixtures("pods")
+def test_a_vpc_in_use_is_not_deleted_and_its_users_are_named(stack: Stack) -> None:
     kept = stack.settings["mizar:vpcs"]
     stack.settings["mizar:vpcs"] = [vpc for vpc in kept if vpc["name"] != "blue"]
     refused = stack.pulumi("up", "--yes", "--skip-preview", ok=False)
@@ -194,7 +279,7 @@ def test_a_vpc_in_use_is_not_deleted_and_its_users_are_named(stack: Stack) -> No
     stack.settings["mizar:vpcs"] = kept
     stack.up()
     phases = kubectl(stack, "get", "pods", "-o", "jsonpath={.items[*].status.phase}").stdout.split()
-    assert phases == ["Running", "Running"]
+    assert phases == ["Running"] * 3
 
 
 def test_destroy_leaves_nothing_also_with_pods_running(stack: Stack) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from node_agent.cli import main, stacks
+from node_agent.cli.running import Process
 from node_agent.model import places
 from node_agent.model.errors import Permanent
 from node_agent.model.places import stack_id
@@ -96,8 +97,12 @@ def test_the_environment_names_one_unless_the_command_line_does(monkeypatch: pyt
 
 
 def test_a_line_for_each_stack_or_what_to_do() -> None:
-    one = stacks.Stack(id="local-123456", folder="/run/mizar/local-123456", pids={"host-1": 7})
-    assert stacks.text([one]) == "local-123456  /run/mizar/local-123456  1 process"
+    ran = (Process(what="controller", host="", pid=7), *(Process(what="agent", host=f"h{n}", pid=n) for n in (8, 9)))
+    one, two = (stacks.Stack(id=f"local-{n}", folder=f"/run/mizar/local-{n}", processes=ran * (2 - n)) for n in (1, 2))
+    assert stacks.text([one, two]).splitlines() == [
+        "local-1  /run/mizar/local-1  1 controller, 2 agents",
+        "local-2  /run/mizar/local-2  does not run",
+    ]
     assert "make up" in stacks.text([])
 
 
@@ -111,4 +116,4 @@ def test_a_stack_whose_objects_a_cluster_keeps_is_one_too(run: Path) -> None:
     assert chosen(name="local-k8s") == id_
     assert chosen() == id_, "the only one that runs"
     (told,) = stacks.found()
-    assert told.pids == {"host-1": os.getpid()}
+    assert told.processes == (Process(what="kubelet", host="host-1", pid=os.getpid()),), "no agent of ours: it is a pod"

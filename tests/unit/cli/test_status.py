@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from node_agent.cli import status
+from node_agent.cli.running import Running
 from node_agent.model.objects import (
     NetworkEndpoint,
     NetworkEndpointSpec,
@@ -49,8 +51,10 @@ ENDPOINT = NetworkEndpoint(
 )
 
 
-def told(*hosts: NetworkHost, pids: dict[str, int] | None = None) -> dict[str, Any]:
-    running = {"controller": 5, **{one.name: 10 for one in hosts}} if pids is None else pids
+RUNNING = {"controller": Running(pid=5), **{f"host-{number}": Running(pid=10) for number in (1, 2, 3)}}
+
+
+def told(*hosts: NetworkHost, running: Mapping[str, Running] = RUNNING) -> dict[str, Any]:
     return status.assemble(
         "local-abc123", running, NOW, hosts=hosts, vpcs=[VPC], subnets=[SUBNET], endpoints=[ENDPOINT]
     )
@@ -79,7 +83,9 @@ def test_what_a_host_does_is_looked_up_once_per_subnet(monkeypatch: pytest.Monke
 
 
 def test_every_reason_is_told() -> None:
-    silent = told(host(1, heartbeat=NOW - 90, ready=False, problems=("uplink0 is down",)), pids={"controller": 5})
+    silent = told(
+        host(1, heartbeat=NOW - 90, ready=False, problems=("uplink0 is down",)), running={"controller": Running(pid=5)}
+    )
     assert silent["healthy"] is False
     assert silent["hosts"][0]["health"] == (
         "its agent does not run; its agent is not ready; no heartbeat for 90 s; uplink0 is down"
@@ -87,8 +93,23 @@ def test_every_reason_is_told() -> None:
 
 
 def test_no_controller_is_not_healthy() -> None:
-    found = told(host(1), pids={"host-1": 10})
-    assert (found["healthy"], found["controller"]) == (False, {"pid": None, "health": "does not run"})
+    found = told(host(1), running={"host-1": Running(pid=10)})
+    assert (found["healthy"], found["controller"]) == (False, {"pid": None, "pod": "", "health": "does not run"})
+
+
+def test_in_pods_there_are_no_pids_of_this_computer() -> None:
+    pods = {"controller": Running(pod="the-controller"), "host-1": Running(pod="an-agent", ready=False)}
+    found = told(host(1, pid=1), running=pods)
+    assert found["controller"] == {"pid": None, "pod": "the-controller", "health": "ok"}
+    assert (found["hosts"][0]["pid"], found["hosts"][0]["pod"]) == (None, "an-agent")
+    assert found["healthy"] is True, "an agent says itself whether it is ready, and sooner than its pod"
+    text = status.text(found)
+    assert "controller: ok, pod the-controller" in text and "pod an-agent" in text
+
+
+def test_a_controller_whose_loop_stands_is_not_healthy() -> None:
+    found = told(host(1), running={**RUNNING, "controller": Running(pod="the-controller", ready=False)})
+    assert (found["healthy"], found["controller"]["health"]) == (False, "is not ready")
 
 
 def test_text_names_everything() -> None:

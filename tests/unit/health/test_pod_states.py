@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from node_agent.health.pod_states import agent_problems, ready, trouble
+from node_agent.health.pod_states import agent_problems, ready, runs, trouble
 
 IMAGE = "mizar.local/mizar@sha256:aaaa"
 
@@ -23,6 +23,15 @@ def pod(node: str = "n1", *, serves: bool = True, image: str = IMAGE, **status: 
 
 def event(reason: str, message: str, when: str, kind: str = "Warning") -> dict[str, Any]:
     return {"type": kind, "reason": reason, "message": message, "lastTimestamp": when, "metadata": {}}
+
+
+def test_a_pod_runs_when_its_container_does() -> None:
+    assert not runs({**pod(), "status": {}})
+    assert not runs(pod(containerStatuses=[{"state": {"waiting": {}}}]))
+    living = pod(serves=False, containerStatuses=[{"state": {"running": {}}}])
+    assert runs(living)
+    living["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert not runs(living)
 
 
 def test_a_pod_that_is_about_to_end_is_not_ready() -> None:

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 
 from node_agent.model.errors import AlreadyExists, Conflict, Invalid, MizarError, NotFound, Permanent, Temporary
 from node_agent.model.objects import NetworkEndpoint, Vpc
-from node_agent.store.kubernetes_http import Expired, refusal
+from node_agent.store.kubernetes_http import Broken, Expired, Stream, refusal
 from node_agent.store.kubernetes_watch import FIRST_DELAY, LONGEST_DELAY, delay, server_selector
 from node_agent.store.selector import selector
 
@@ -76,3 +77,26 @@ def test_the_server_selects_by_what_the_crd_lets_it() -> None:
     both = asked(NetworkEndpoint, spec__host="h", spec__container_id="c", spec__workload="w", status__host="h")
     assert both == {"fieldSelector": "spec.containerId=c,spec.host=h"}
     assert asked(NetworkEndpoint, spec__host="a,b=c\\") == {"fieldSelector": "spec.host=a\\,b\\=c\\\\"}
+
+
+class Answer:
+    """As far as a stream asks one."""
+
+    def __init__(self, *chunks: bytes) -> None:
+        self._chunks = chunks
+
+    def stream(self, size: int, *, decode_content: bool) -> Iterator[bytes]:
+        yield from self._chunks
+
+
+def test_lines_are_whole_however_they_come() -> None:
+    stream = Stream("read", cast(Any, Answer(b"one\nt", b"w", b"o\n\nthr", b"ee")))
+    assert list(stream.lines()) == [b"one\n", b"two\n", b"\n", b"three"]
+
+
+def test_an_event_that_is_cut_off_is_none_and_a_line_that_is_no_event_is_told() -> None:
+    event = b'{"type": "ADDED", "object": {}}\n'
+    cut = Stream("watch", cast(Any, Answer(event + event[:9])))
+    assert list(cut.events()) == [{"type": "ADDED", "object": {}}]
+    with pytest.raises(Broken, match="watch: b'nonsense"):
+        list(Stream("watch", cast(Any, Answer(b"nonsense\n"))).events())
