@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import time
 from pathlib import Path
@@ -123,6 +124,14 @@ def test_environment_of_another_clone_is_not_taken_over(clone: Clone) -> None:
         ["bash", "-c", script], cwd=clone.root, env={**clone.env, **left}, capture_output=True, text=True
     )
     assert done.stdout.strip() == f"file://{clone.root}/.pulumi-state?metadata=skip"
+
+
+def test_nobody_else_reads_the_state_which_holds_a_clusters_keys(clone: Clone) -> None:
+    state = clone.root / ".pulumi-state"
+    for _ in ("made", "opened to all by an earlier version"):
+        clone.make("-s", "env")
+        assert stat.S_IMODE(state.stat().st_mode) == 0o700
+        state.chmod(0o755)
 
 
 def _wait_for(path: Path, seconds: float = 30) -> None:
