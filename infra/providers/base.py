@@ -51,7 +51,8 @@ class Provider(ResourceProvider, Generic[P]):
     serialize_as_secret_always = False
     props: ClassVar[type[Any]]
     identity: ClassVar[tuple[str, ...]] = ("stack", "name")
-    # Inputs that say nothing about the thing: they never count as a difference.
+    # Inputs that say nothing about the thing: they never count as a difference. None that leads to it is among them:
+    # a refresh and a delete are handed the inputs of the last change, and would be led there by one that has ended.
     silent: ClassVar[tuple[str, ...]] = ()
     # Inputs that say nothing about the thing and are shown to nobody: about this run only.
     hidden: ClassVar[tuple[str, ...]] = ()

@@ -37,7 +37,6 @@ class KubernetesNodeProps:
 class KubernetesNodeProvider(Provider[KubernetesNodeProps]):
     props = KubernetesNodeProps
     identity = ("stack", "host")
-    silent = ("admin",)
 
     def observe(self, props: KubernetesNodeProps) -> Outputs | None:
         found = node.inspect(StackPlaces(props.stack), props.host)

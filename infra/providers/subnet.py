@@ -39,7 +39,6 @@ class SubnetProps:
 
 class SubnetProvider(Provider[SubnetProps]):
     props = SubnetProps
-    silent = ("kubeconfig",)
 
     def observe(self, props: SubnetProps) -> Outputs | None:
         found = objects.find(props.stack, SubnetObject, props.name, props.kubeconfig)

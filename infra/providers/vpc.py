@@ -37,7 +37,6 @@ class VpcProps:
 
 class VpcProvider(Provider[VpcProps]):
     props = VpcProps
-    silent = ("kubeconfig",)
 
     def observe(self, props: VpcProps) -> Outputs | None:
         found = objects.find(props.stack, VpcObject, props.name, props.kubeconfig)
