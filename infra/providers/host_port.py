@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 
@@ -20,12 +21,13 @@ DEL_SECONDS = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class HostPortProps:
-    """`prefixes`: what the host is to reach that way."""
+    """`subnet`: the output `name` of its resource, so that the port goes before the subnet does. `prefixes`: what the
+    host is to reach that way."""
 
     stack: str
     host: str
     vpc: str
-    subnet: str
+    subnet: Any
     prefixes: tuple[str, ...]
 
 

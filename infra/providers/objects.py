@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from infra.providers import daemons
 from infra.providers.base import wait
 from node_agent.model.errors import AlreadyExists, NotFound, Permanent, Temporary
 from node_agent.model.objects import NetworkEndpoint, NetworkHost, NetworkService, Object, Subnet, Vpc
@@ -59,6 +60,22 @@ def listed(stack: str, cls: type[T], where: Where | None = None, kubeconfig: str
         return ()
     with opened(stack, kubeconfig) as store:
         return store.list(cls, where)
+
+
+def left(stack: str, cls: type[T], where: Where, kubeconfig: str = "") -> Sequence[T]:
+    """What a run that was killed had begun to make in a network which is now removed: what Pulumi knew is gone by then.
+    In a cluster nothing is taken for that: whoever made it there uses the network, and `drop` names them."""
+    return () if kubeconfig else listed(stack, cls, where)
+
+
+def unattended(stack: str, kubeconfig: str = "") -> bool:
+    """Whether no controller is there to lift finalizers: that of a cluster is the cluster's affair."""
+    return not kubeconfig and daemons.controller(stack) is None
+
+
+def constant(kubeconfig: str) -> bool:
+    """Whether a network's prefix and VPC stay what they were made: a cluster's API server refuses another."""
+    return bool(kubeconfig)
 
 
 def put(store: Store, cls: type[T], name: str, spec: Any) -> T:

@@ -13,6 +13,7 @@ from typing import ClassVar, Protocol
 from pulumi import Output, Resource
 
 from infra.plan import Plan
+from infra.providers.subnet import Subnet
 from infra.wanted import Settings
 
 
@@ -40,7 +41,7 @@ class Networks:
     vnis: Mapping[str, Output[int]]
     sets: Mapping[str, Output[list[str]]]
     bouncers: Mapping[str, Output[list[str]]]
-    subnets: Mapping[str, Resource]
+    subnets: Mapping[str, Subnet]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from infra.plan import HostPlan, Plan, VpcPlan
 from infra.providers.builds import build_id, coredns, missing
 from infra.providers.host_port import HostPort, HostPortProps
 from infra.providers.node_image import NodeImage, NodeImageProps
+from infra.providers.subnet import Subnet
 from infra.render import dns, manifests
 from infra.targets import networks
 from infra.targets.base import Attached, Machines, Networks, Served, Verdict
@@ -131,8 +132,8 @@ class LocalKubernetes:
         ports: dict[str, Resource] = {}
         for vpc in plan.vpcs:
             if vpc.host_reachable:
-                subnet = next(one.name for one in plan.subnets if one.vpc == vpc.name)
-                first = [*machines.ground, *machines.ready.values(), networks.subnets[subnet]]
+                subnet = networks.subnets[next(one.name for one in plan.subnets if one.vpc == vpc.name)]
+                first = [*machines.ground, *machines.ready.values(), subnet]
                 ports |= {name: _port(plan, name, vpc, subnet, first) for name in machines.ready}
         return Attached(endpoints=ports)
 
@@ -191,8 +192,9 @@ def _wanted(plan: Plan, built: images.Built) -> manifests.Wanted:
     )
 
 
-def _port(plan: Plan, host: str, vpc: VpcPlan, subnet: str, after: list[Resource]) -> HostPort:
-    props = HostPortProps(stack=plan.stack_id, host=host, vpc=vpc.name, subnet=subnet, prefixes=(vpc.cidr, SERVICES))
+def _port(plan: Plan, host: str, vpc: VpcPlan, subnet: Subnet, after: list[Resource]) -> HostPort:
+    prefixes = (vpc.cidr, SERVICES)
+    props = HostPortProps(stack=plan.stack_id, host=host, vpc=vpc.name, subnet=subnet.name, prefixes=prefixes)
     return HostPort(f"port-{host}", props, ResourceOptions(depends_on=after))
 
 

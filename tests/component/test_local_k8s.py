@@ -122,6 +122,17 @@ def test_hosts_get_a_port_in_the_vpc_that_they_are_to_reach(built: None) -> None
         assert one.urn in graph.before(gate.urn)
 
 
+def test_what_stands_in_a_network_goes_before_it_when_it_is_made_anew(built: None) -> None:
+    """The engine takes those along whose inputs come from what it removes, and nobody else."""
+    wanted, _ = settings.examine({"target": "local-k8s", "hosts": 1, "vpcs": [{**VPCS[0], "hostReachable": True}]})
+    planned = plan.make(wanted, "local-k8s-abc123", pods=True)
+    graph, _ = register(lambda: program.build(LocalKubernetes(Path("/nowhere"), wanted), planned, preview=False))
+    (vpc,), (subnet,) = graph.of("Vpc"), graph.of("Subnet")
+    assert (subnet.inputs["vpc"], subnet.through["vpc"]) == ("cluster", (vpc.urn,))
+    for port in graph.of("HostPort"):
+        assert (port.inputs["subnet"], port.through["subnet"]) == ("cluster-a", (subnet.urn,))
+
+
 def test_hosts_are_in_one_vpc_at_most(built: None) -> None:
     wanted, mistakes = settings.examine(
         {"target": "local-k8s", "vpcs": [{**vpc, "hostReachable": True} for vpc in VPCS]}
