@@ -103,6 +103,7 @@ class LocalCluster(ComponentResource):
                     ),
                     admin=self.host_kubeconfig,
                     build=args.build,
+                    control=args.control.name,
                     # A node as well: agents and the cluster's own services run there, nobody else's pods.
                     taints=CONTROL_TAINTS if plan is args.control else (),
                 ),
