@@ -12,6 +12,7 @@ from infra.providers import daemons, objects
 from infra.providers.base import Provider
 from infra.providers.subnet import SubnetProvider
 from infra.providers.vpc import VpcProvider
+from node_agent.model.errors import Permanent, Temporary
 from node_agent.model.objects import NetworkEndpoint, NetworkEndpointSpec, Subnet, SubnetSpec, Vpc, VpcSpec
 from node_agent.testing.store import FakeStore
 
@@ -66,3 +67,21 @@ def test_a_subnet_in_use_on_a_cluster_is_refused_with_its_users(store: FakeStore
 def test_what_a_killed_run_left_in_a_stacks_own_store_goes_with_its_vpc(store: FakeStore) -> None:
     VpcProvider().delete("s/blue", VPC)
     assert not store.list(Vpc) and not store.list(Subnet)
+
+
+def test_a_cluster_that_does_not_answer_is_waited_for_once(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects, "_silent", {})
+    vpc, subnet = ({**each, "kubeconfig": "of a cluster"} for each in (VPC, SUBNET))
+    store.fail = [Temporary("the server does not answer")]
+    assert VpcProvider().diff("s/blue", vpc, vpc).changes
+    store.fail = [Permanent("asked again")]
+    assert SubnetProvider().diff("s/front", subnet, subnet).changes
+    with pytest.raises(RuntimeError, match="asked again"):  # of another: it may well answer
+        SubnetProvider().diff("s/front", {**subnet, "kubeconfig": "other"}, {**subnet, "kubeconfig": "other"})
+    monkeypatch.setattr(objects, "SILENT_SECONDS", 0.0)
+    store.fail = [Temporary("the server does not answer")]
+    subnet["kubeconfig"] = vpc["kubeconfig"] = "a third"
+    assert VpcProvider().diff("s/blue", vpc, vpc).changes
+    store.fail = [Permanent("asked again")]
+    with pytest.raises(RuntimeError, match="asked again"):
+        SubnetProvider().diff("s/front", subnet, subnet)
