@@ -36,12 +36,14 @@ class HostPortProvider(Provider[HostPortProps]):
     identity = ("stack", "host", "vpc", "subnet")
 
     def observe(self, props: HostPortProps) -> Outputs | None:
-        found = host_port.inspect(StackPlaces(props.stack), props.host)
-        return None if found is None else {"address": found.address}
+        found = host_port.inspect(StackPlaces(props.stack), _spec(props))
+        return None if found is None else _outputs(found)
+
+    def sound(self, observed: Outputs) -> bool:
+        return not observed["problems"]
 
     def ensure(self, props: HostPortProps, had: HostPortProps | None) -> Outputs:
-        spec = host_port.Spec(host=props.host, vpc=props.vpc, subnet=props.subnet, prefixes=tuple(props.prefixes))
-        return {"address": host_port.make(StackPlaces(props.stack), spec).address}
+        return _outputs(host_port.make(StackPlaces(props.stack), _spec(props)))
 
     def remove(self, props: HostPortProps) -> None:
         places = StackPlaces(props.stack)
@@ -58,4 +60,12 @@ class HostPort(Made, module="local", name="HostPort"):
     address: pulumi.Output[str]
 
     def __init__(self, name: str, props: HostPortProps, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__(HostPortProvider(), name, props, ("address",), opts)
+        super().__init__(HostPortProvider(), name, props, ("address", "problems"), opts)
+
+
+def _spec(props: HostPortProps) -> host_port.Spec:
+    return host_port.Spec(host=props.host, vpc=props.vpc, subnet=props.subnet, prefixes=tuple(props.prefixes))
+
+
+def _outputs(found: host_port.Observed) -> Outputs:
+    return {"address": found.address, "problems": list(found.problems)}

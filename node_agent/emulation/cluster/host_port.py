@@ -26,6 +26,7 @@ LINK = "vpc0"
 BESIDE = "169.254.1.2/32"
 """An address of the namespace's own. Nobody ever calls it."""
 GATEWAY_MAC = "02:6d:7a:00:00:01"  # of every endpoint's gateway, as the endpoint program answers
+FORWARDS = "net/ipv4/ip_forward"
 ADD_SECONDS = 60.0
 TIMEOUT = 30.0
 
@@ -42,10 +43,11 @@ class Spec:
 
 @dataclass(frozen=True, kw_only=True)
 class Observed:
-    """`address`: of the host in the VPC."""
+    """`address`: of the host in the VPC. `problems`: why packets do not get through it, one sentence each."""
 
     host: str
     address: str
+    problems: tuple[str, ...] = ()
 
 
 def name(host: str) -> str:
@@ -72,7 +74,7 @@ def make(places: StackPlaces, spec: Spec) -> Observed:
         ),
         ADD_SECONDS,
     )
-    netns.set_sysctl(beside, "net/ipv4/ip_forward", "1")
+    netns.set_sysctl(beside, FORWARDS, "1")
     with links.opened(path) as net, links.opened(beside) as between:
         net.ensure_veth(LINK, peer_netns=beside, peer=LINK, mtu=reply.mtu)
         for end in (net, between):
@@ -91,16 +93,55 @@ def make(places: StackPlaces, spec: Spec) -> Observed:
     return Observed(host=spec.host, address=reply.address)
 
 
-def inspect(places: StackPlaces, host: str) -> Observed | None:
+def inspect(places: StackPlaces, spec: Spec) -> Observed | None:
     """The port as it is; None: there is none, or half of one."""
-    path, beside = places.netns_path(host), places.netns_path(name(host))
+    path, beside = places.netns_path(spec.host), places.netns_path(name(spec.host))
     if not netns.exists(path) or not netns.exists(beside):
         return None
     with links.opened(path) as net, links.opened(beside) as between:
         if not net.get(LINK) or not between.get(INTERFACE):
             return None
         addresses = net.addresses(LINK)
-    return Observed(host=host, address=str(ipaddress.ip_interface(addresses[0]).ip)) if addresses else None
+        if not addresses or not between.get(LINK):
+            return None
+        address = str(ipaddress.ip_interface(addresses[0]).ip)
+        problems = _problems(net, between, address, spec.prefixes)
+    if netns.sysctl(beside, FORWARDS) != "1":
+        problems.append(f"beside the host: sysctl {FORWARDS} is not 1")
+    return Observed(host=spec.host, address=address, problems=tuple(problems))
+
+
+def _problems(net: links.Links, between: links.Links, address: str, prefixes: tuple[str, ...]) -> list[str]:
+    """What differs from what `make` makes. `net`: the host; `between`: the namespace beside it."""
+    far = [str(ipaddress.ip_network(prefix)[0]) for prefix in prefixes]
+    found = []
+    for where, space, ways, macs in (
+        (
+            "on the host",
+            net,
+            {LINK: (links.POD_GATEWAY, *far)},
+            {LINK: {links.POD_GATEWAY: between.need(LINK).mac}},
+        ),
+        (
+            "beside the host",
+            between,
+            {LINK: (address,), INTERFACE: (links.POD_GATEWAY, *far)},
+            {LINK: {address: net.need(LINK).mac}, INTERFACE: {links.POD_GATEWAY: GATEWAY_MAC}},
+        ),
+    ):
+        for link, destinations in ways.items():
+            found += [] if space.need(link).up else [f"{where}: {link} is down"]
+            for one in destinations:
+                way = space.way_to(one)
+                if way is None or way[0] != space.need(link).index:
+                    found.append(f"{where}: packets for {one} do not leave by {link}")
+            known = space.neighbours(link)
+            found += [
+                f"{where}: neighbour {ip} of {link} is not {mac}"
+                for ip, mac in macs[link].items()
+                if known.get(ip) != mac
+            ]
+    return found
 
 
 def remove(places: StackPlaces, host: str) -> None:
