@@ -113,34 +113,24 @@ def inspect(places: StackPlaces, spec: Spec) -> Observed | None:
 
 def _problems(net: links.Links, between: links.Links, address: str, prefixes: tuple[str, ...]) -> list[str]:
     """What differs from what `make` makes. `net`: the host; `between`: the namespace beside it."""
-    far = [str(ipaddress.ip_network(prefix)[0]) for prefix in prefixes]
-    found = []
-    for where, space, ways, macs in (
-        (
-            "on the host",
-            net,
-            {LINK: (links.POD_GATEWAY, *far)},
-            {LINK: {links.POD_GATEWAY: between.need(LINK).mac}},
-        ),
-        (
-            "beside the host",
-            between,
-            {LINK: (address,), INTERFACE: (links.POD_GATEWAY, *far)},
-            {LINK: {address: net.need(LINK).mac}, INTERFACE: {links.POD_GATEWAY: GATEWAY_MAC}},
-        ),
-    ):
-        for link, destinations in ways.items():
-            found += [] if space.need(link).up else [f"{where}: {link} is down"]
-            for one in destinations:
-                way = space.way_to(one)
-                if way is None or way[0] != space.need(link).index:
-                    found.append(f"{where}: packets for {one} do not leave by {link}")
-            known = space.neighbours(link)
-            found += [
-                f"{where}: neighbour {ip} of {link} is not {mac}"
-                for ip, mac in macs[link].items()
-                if known.get(ip) != mac
-            ]
+    gateway, far = links.POD_GATEWAY, [str(ipaddress.ip_network(prefix)[0]) for prefix in prefixes]
+    return [
+        *_lacking("on the host", net, LINK, [gateway, *far], (gateway, between.need(LINK).mac)),
+        *_lacking("beside the host", between, LINK, [address], (address, net.need(LINK).mac)),
+        *_lacking("beside the host", between, INTERFACE, [gateway, *far], (gateway, GATEWAY_MAC)),
+    ]
+
+
+def _lacking(where: str, space: links.Links, name: str, ways: list[str], neighbour: tuple[str, str]) -> list[str]:
+    """`ways`: addresses that packets leave for by this link. `neighbour`: one on it, and its MAC address."""
+    link, (address, mac) = space.need(name), neighbour
+    found = [] if link.up else [f"{where}: {name} is down"]
+    for each in ways:
+        way = space.way_to(each)
+        if way is None or way[0] != link.index:
+            found.append(f"{where}: packets for {each} do not leave by {name}")
+    if space.neighbours(name).get(address) != mac:
+        found.append(f"{where}: neighbour {address} of {name} is not {mac}")
     return found
 
 
