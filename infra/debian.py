@@ -38,7 +38,10 @@ class Package:
 
 def closure(roots: Iterable[str]) -> tuple[Package, ...]:
     """The packages and all that they depend on, by name. Raises Permanent naming each that is not installed."""
-    installed = _installed((DPKG / "status").read_text(errors="replace"))
+    try:
+        installed = _installed((DPKG / "status").read_text(errors="replace"))
+    except OSError as error:
+        raise Permanent(f"make base image: read what is installed on this machine: {error}") from error
     provided = {virtual: each for each in installed.values() for virtual in each.provides}
     found: dict[str, Package] = {}
     missing: list[str] = []

@@ -12,7 +12,9 @@ another such resource, whose `image` has that registry's name and the same diges
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import inspect
 import os
 import subprocess
 import tempfile
@@ -39,7 +41,6 @@ LIBRARIES = ("prometheus_client", "pyroute2", "urllib3")
 PROGRAMS = ("transit.bpf.o", "endpoint.bpf.o", "clock.bpf.o")
 NOBODY = 65532
 SHIM = "node_agent/cni/build/mizar"
-"""Copied when it has been built."""
 COMPILE_SECONDS = 300.0
 KEPT = 4
 """Archives of a kind in the cache, 60 MB each."""
@@ -66,6 +67,16 @@ def build(root: Path, cache: Path) -> Built:
         "WorkingDir": recipe.workdir,
     }
     return _kept(oci.assemble([_base(recipe.base, cache), own], config), NAME, cache)
+
+
+def missing(root: Path) -> list[str]:
+    """What `build` cannot do without and does not find, one sentence each."""
+    found = _unbuilt(root)
+    try:
+        debian.closure(PACKAGES)
+    except Permanent as error:
+        found.append(str(error))
+    return found
 
 
 def coredns(program: Path, cache: Path) -> Built:
@@ -97,14 +108,17 @@ def context(root: Path) -> dict[str, File]:
         found |= _sources(root / "node_agent" / part, f"mizar/node_agent/{part}")
     for name in LIBRARIES:
         found |= _sources(_library(name), f"mizar/site/{name}")
+    if unbuilt := _unbuilt(root):
+        raise Permanent("; ".join(unbuilt))
     for name in PROGRAMS:
-        try:
-            found[f"mizar/bpf/{name}"] = File(content=(root / "bpf/build" / name).read_bytes())
-        except FileNotFoundError:
-            raise Permanent(f"build image: bpf/build/{name} is not compiled: run make bpf") from None
-    if (root / SHIM).exists():
-        found["mizar/bin/mizar"] = File(content=(root / SHIM).read_bytes(), mode=0o755)
+        found[f"mizar/bpf/{name}"] = File(content=(root / "bpf/build" / name).read_bytes())
+    found["mizar/bin/mizar"] = File(content=(root / SHIM).read_bytes(), mode=0o755)
     return found
+
+
+def _unbuilt(root: Path) -> list[str]:
+    parts = [*((f"bpf/build/{name}", "make bpf") for name in PROGRAMS), (SHIM, "make cni")]
+    return [f"build image: {part} is not compiled: run {how}" for part, how in parts if not (root / part).is_file()]
 
 
 def _copied(recipe: Recipe, given: Mapping[str, File]) -> dict[str, File]:
@@ -118,11 +132,12 @@ def _copied(recipe: Recipe, given: Mapping[str, File]) -> dict[str, File]:
 
 
 def _base(name: str, cache: Path) -> bytes:
-    """The base's layer, kept: it changes with the distribution's updates only."""
+    """The base's layer, kept: it changes with the distribution's updates and with the code that makes it."""
     if name != DISTRIBUTION:
         raise Permanent(f"build image: base {name!r}: without a container daemon there is only {DISTRIBUTION!r}")
     packages = debian.closure(PACKAGES)
-    path = cache / f"base-{debian.identity(packages)}.tar"
+    made_of = [debian.identity(packages), *(inspect.getsource(code) for code in (debian, oci, _compiled))]
+    path = cache / f"base-{hashlib.sha256(''.join(made_of).encode()).hexdigest()[:12]}.tar"
     if not path.exists():
         _write(path, oci.layer(_compiled(debian.files(packages))))
     return path.read_bytes()

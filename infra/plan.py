@@ -97,12 +97,11 @@ class Plan:
         return StackPlaces(self.stack_id)
 
 
-def make(settings: Settings, identity: str, *, pods: bool = False) -> Plan:
-    """The plan of checked settings for the stack with this id. `pods`: endpoints come with a cluster's pods, none are
-    planned."""
+def make(settings: Settings, identity: str) -> Plan:
+    """The plan of checked settings for the stack with this id."""
     places = StackPlaces(identity)
     names = rules.host_names(settings)
-    endpoints = [endpoint for vpc in settings.vpcs if not pods for endpoint in _endpoints(settings, vpc, names, places)]
+    endpoints = [endpoint for vpc in settings.vpcs for endpoint in _endpoints(settings, vpc, names, places)]
 
     def host(name: str, number: int) -> HostPlan:
         return HostPlan(

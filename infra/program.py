@@ -27,7 +27,7 @@ def deploy() -> None:
     mistakes.extend(target.problems(wanted))
     if mistakes.found:
         raise pulumi.RunError(_told(mistakes.found))
-    intent = plan.make(wanted, stack_id(pulumi.get_stack(), root), pods=target.pods)
+    intent = plan.make(wanted, stack_id(pulumi.get_stack(), root))
     preview = pulumi.runtime.is_dry_run()
     values = build(target, intent, preview=preview)
     outputs.export(values)

@@ -7,7 +7,7 @@ the stack's file: `vpcs[0].subnets[1].cidr`.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from node_agent.model.addresses import (
@@ -34,6 +34,21 @@ class Mistakes:
     def extend(self, sentences: Iterable[str]) -> None:
         """As `add`, of sentences that another has made."""
         self.found += [sentence for sentence in sentences if sentence not in self.found]
+
+
+def places(raw: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """(field, value) of each place in raw values that "vpcs[].subnets[].name" leads to; what is something else on the
+    way is left out."""
+    step, _, rest = path.partition(".")
+    key = step.removesuffix("[]")
+    if not isinstance(raw, Mapping) or key not in raw:
+        return
+    if not rest:
+        yield key, raw[key]
+    elif isinstance(raw[key], list):
+        for index, item in enumerate(raw[key]):
+            for field, value in places(item, rest):
+                yield f"{key}[{index}].{field}", value
 
 
 class Section:

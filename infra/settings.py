@@ -18,7 +18,8 @@ from ipaddress import IPv4Network
 from typing import Any, cast
 
 from infra import rules, service_rules
-from infra.schema import Mistakes, Section
+from infra.schema import Mistakes, Section, places
+from infra.targets.unused import UNUSED
 from infra.wanted import NOWHERE, EndpointSettings, ServiceSettings, Settings, SubnetSettings, VpcSettings
 from node_agent.model.addresses import (
     FIRST_PORT,
@@ -33,11 +34,12 @@ from node_agent.model.addresses import (
 from node_agent.model.config import UplinkMode
 from node_agent.model.objects import Affinity, ServicePort, Transport
 
-TARGETS = ("local", "local-k8s")
 MODES = ("generic", "native", "tc")
 # Keys whose values are text already; Pulumi hands over every other one as JSON text.
 TEXTS = ("target", "mode", "underlay", "bpfObjects")
 
+PER_HOST = 1
+"""Endpoints of a subnet on every host, where nobody says how many."""
 BACKENDS_RULE = "must be a list of endpoints' names, or {subnet: NAME} for all of a subnet's"
 
 
@@ -77,9 +79,12 @@ def examine(raw: Mapping[str, Any]) -> tuple[Settings, Mistakes]:
     mistakes = Mistakes()
     top = Section("", raw, mistakes)
     default = Settings()
-    per_host = top.integer("endpointsPerHost", 1, 0, 64)
+    target = top.choice("target", default.target, tuple(UNUSED))
+    per_host = top.integer("endpointsPerHost", PER_HOST, 0, 64)
+    if "endpointsPerHost" in UNUSED[target]:
+        per_host = 0
     settings = Settings(
-        target=top.choice("target", default.target, TARGETS),
+        target=target,
         hosts=top.integer("hosts", default.hosts, 1, 4096),
         underlay=top.network("underlay", str(default.underlay), 8, 28) or default.underlay,
         mtu=top.integer("mtu", default.mtu, MIN_UPLINK_MTU, MAX_UPLINK_MTU),
@@ -91,6 +96,11 @@ def examine(raw: Mapping[str, Any]) -> tuple[Settings, Mistakes]:
         endpoints=tuple(_endpoint(section) for section in top.sections("endpoints")),
     )
     top.finish()
+    for path, rule in UNUSED[target].items():
+        for field, value in places(raw, path):
+            # A list without items, false and 0 ask for nothing; a default is what the engine hands over for nothing.
+            if value and value != {"bpfObjects": default.bpf_objects, "endpointsPerHost": PER_HOST}.get(field):
+                mistakes.add(field, value, rule)
     rules.check(settings, mistakes)
     service_rules.check(settings, mistakes)
     return settings, mistakes

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pulumi import ComponentResource, Output, Resource, ResourceOptions
+from pulumi import ComponentResource, Input, Output, Resource, ResourceOptions
 
 from infra.plan import HostPlan
 from infra.providers.bare_host import BareHost, HostProps
@@ -48,69 +48,34 @@ class LocalCluster(ComponentResource):
     def __init__(self, name: str, args: LocalClusterArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("mizar:local:LocalCluster", name, None, opts)
         self._name, self._args = name, args
-        after = list(args.after)
-        hosts = {plan.name: self._host(plan) for plan in (args.control, *args.workers)}
-        roots = Authorities(
-            f"{name}-authorities",
-            AuthoritiesProps(stack=args.stack, name=name),
-            ResourceOptions(parent=self, depends_on=after),
-        )
-        inside = f"https://{args.control.address}:{API_PORT}"
-        cluster = {
+        self._inside = f"https://{args.control.address}:{API_PORT}"
+        self._cluster = {
             "address": args.control.address,
             "port": API_PORT,
             "services": args.services,
             "pods": args.pods,
             "dns": service_address(args.services),
         }
-        on_control = [*after, hosts[args.control.name]]
+        hosts = {plan.name: self._host(plan) for plan in (args.control, *args.workers)}
+        roots = Authorities(f"{name}-authorities", AuthoritiesProps(stack=args.stack, name=name), self._after())
+        on_control = self._after(hosts[args.control.name])
         door = Door(
             f"{name}-door",
             DoorProps(stack=args.stack, host=args.control.name, address=args.control.address, to=API_PORT),
-            ResourceOptions(parent=self, depends_on=on_control),
+            on_control,
         )
         outside = door.port.apply(lambda port: f"https://127.0.0.1:{int(port)}")
-        admin = {"cluster": args.stack}
-        self.kubeconfig = self._signed("admin", roots, role="admin", server=outside, details=admin)["kubeconfig"]
-        self.host_kubeconfig = self._signed("admin-inside", roots, role="admin", server=inside, details=admin)[
-            "kubeconfig"
-        ]
-        plane = self._signed(
-            "control-plane",
-            roots,
-            role="control-plane",
-            host=args.control.name,
-            address=args.control.address,
-            details={"port": API_PORT, "services": args.services, "domain": "cluster.local"},
-        )
-        self.control = KubernetesControl(
-            f"{name}-control-plane",
-            KubernetesControlProps(
-                stack=args.stack, host=args.control.name, cluster=cluster, files=plane, build=args.build
-            ),
-            ResourceOptions(parent=self, depends_on=on_control),
-        )
+        self.kubeconfig = self._admin("admin", roots, outside)
+        self.host_kubeconfig = self._admin("admin-inside", roots, self._inside)
+        self.control = self._control(roots, on_control)
         self.nodes = {
-            plan.name: KubernetesNode(
-                f"{name}-{plan.name}-node",
-                KubernetesNodeProps(
-                    stack=args.stack,
-                    host=plan.name,
-                    address=plan.address,
-                    cluster=cluster,
-                    files=self._signed(
-                        plan.name, roots, role="node", host=plan.name, address=plan.address, server=inside
-                    ),
-                    admin=self.host_kubeconfig,
-                    build=args.build,
-                    # A node as well: agents and the cluster's own services run there, nobody else's pods.
-                    taints=CONTROL_TAINTS if plan is args.control else (),
-                ),
-                ResourceOptions(parent=self, depends_on=[*after, hosts[plan.name], self.control]),
-            )
+            plan.name: self._node(plan, roots, self._after(hosts[plan.name], self.control))
             for plan in (args.control, *args.workers)
         }
-        self.register_outputs({"server": inside})
+        self.register_outputs({"server": self._inside})
+
+    def _after(self, *first: Resource) -> ResourceOptions:
+        return ResourceOptions(parent=self, depends_on=[*self._args.after, *first])
 
     def _host(self, plan: HostPlan) -> BareHost:
         args = self._args
@@ -122,11 +87,49 @@ class LocalCluster(ComponentResource):
             mtu=args.mtu,
             native=args.native,
         )
-        return BareHost(f"{self._name}-{plan.name}", props, ResourceOptions(parent=self, depends_on=list(args.after)))
+        return BareHost(f"{self._name}-{plan.name}", props, self._after())
+
+    def _control(self, roots: Authorities, opts: ResourceOptions) -> KubernetesControl:
+        args = self._args
+        files = self._signed(
+            "control-plane",
+            roots,
+            role="control-plane",
+            host=args.control.name,
+            address=args.control.address,
+            details={"port": API_PORT, "services": args.services, "domain": "cluster.local"},
+        )
+        props = KubernetesControlProps(
+            stack=args.stack, host=args.control.name, cluster=self._cluster, files=files, build=args.build
+        )
+        return KubernetesControl(f"{self._name}-control-plane", props, opts)
+
+    def _node(self, plan: HostPlan, roots: Authorities, opts: ResourceOptions) -> KubernetesNode:
+        args = self._args
+        props = KubernetesNodeProps(
+            stack=args.stack,
+            host=plan.name,
+            address=plan.address,
+            cluster=self._cluster,
+            files=self._signed(
+                plan.name, roots, role="node", host=plan.name, address=plan.address, server=self._inside
+            ),
+            admin=self.host_kubeconfig,
+            build=args.build,
+            control=args.control.name,
+            # A node as well: agents and the cluster's own services run there, nobody else's pods.
+            taints=CONTROL_TAINTS if plan is args.control else (),
+        )
+        return KubernetesNode(f"{self._name}-{plan.name}-node", props, opts)
+
+    def _admin(self, name: str, roots: Authorities, server: Input[str]) -> Output[str]:
+        """A kubeconfig that may do everything."""
+        return self._signed(name, roots, role="admin", server=server, details={"cluster": self._args.stack})[
+            "kubeconfig"
+        ]
 
     def _signed(self, name: str, roots: Authorities, **props: object) -> Output[dict[str, str]]:
         """What the authorities have signed for this one."""
         wanted = CredentialsProps(stack=self._args.stack, name=name, authorities=roots.files, role="")
         wanted = dataclasses.replace(wanted, **props)  # type: ignore[arg-type]
-        opts = ResourceOptions(parent=self, depends_on=[*self._args.after, roots])
-        return Credentials(f"{self._name}-{name}-credentials", wanted, opts).files
+        return Credentials(f"{self._name}-{name}-credentials", wanted, self._after(roots)).files

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pulumi import ComponentResource, Input, Resource, ResourceOptions
+from pulumi import Alias, ComponentResource, Input, Resource, ResourceOptions
 
 from infra.plan import SubnetPlan, VpcPlan
 from infra.providers.subnet import Subnet, SubnetProps
@@ -50,16 +50,21 @@ class VpcNetwork(ComponentResource):
         )
         self.subnets = {
             plan.name: Subnet(
-                f"{name}-{plan.name}",
+                plan.name,  # the same in another VPC
                 SubnetProps(
                     stack=args.stack,
                     name=plan.name,
-                    vpc=plan.vpc,
+                    vpc=self.vpc.name,
                     cidr=plan.cidr,
                     hosts=args.hosts,
                     kubeconfig=args.kubeconfig,
                 ),
-                ResourceOptions(parent=self, depends_on=[*args.after, self.vpc], deleted_with=args.cluster),
+                ResourceOptions(
+                    parent=self,
+                    depends_on=[*args.after, self.vpc],
+                    deleted_with=args.cluster,
+                    aliases=[Alias(name=f"{name}-{plan.name}")],  # of stacks that were made before
+                ),
             )
             for plan in args.subnets
         }

@@ -51,10 +51,15 @@ class Provider(ResourceProvider, Generic[P]):
     serialize_as_secret_always = False
     props: ClassVar[type[Any]]
     identity: ClassVar[tuple[str, ...]] = ("stack", "name")
-    # Inputs that say nothing about the thing: they never count as a difference.
+    # Inputs that say nothing about the thing: they never count as a difference. None that leads to it is among them:
+    # a refresh and a delete are handed the inputs of the last change, and would be led there by one that has ended.
     silent: ClassVar[tuple[str, ...]] = ()
     # Inputs that say nothing about the thing and are shown to nobody: about this run only.
     hidden: ClassVar[tuple[str, ...]] = ()
+
+    def fixed(self, props: P) -> tuple[str, ...]:
+        """Inputs that cannot change where this thing is: another value is another thing of the same id."""
+        return ()
 
     def observe(self, props: P) -> Outputs | None:
         raise NotImplementedError
@@ -96,8 +101,9 @@ class Provider(ResourceProvider, Generic[P]):
         keys = [field.name for field in dataclasses.fields(self.props)]
         keys = [key for key in keys if key not in (*self.silent, *self.hidden)]
         changed = [key for key in keys if _olds.get(key) != _news.get(key)]
-        replaces = [key for key in changed if key in self.identity]
-        changes = bool(changed) or self.drift(self._props(_olds), self._props(_news), _olds)
+        olds = self._props(_olds)
+        replaces = [key for key in changed if key in (*self.identity, *self.fixed(olds))]
+        changes = bool(changed) or self.drift(olds, self._props(_news), _olds)
         return DiffResult(changes=changes, replaces=replaces, delete_before_replace=True)
 
     @_told

@@ -13,6 +13,7 @@ from pulumi import ResourceOptions
 
 from infra import credentials, pki
 from infra.providers.base import Made, Outputs, Provider
+from infra.render import kubeconfig
 from node_agent.model.errors import Permanent
 
 RENEW_DAYS = 30
@@ -39,7 +40,7 @@ class _InState(Provider[Any]):
 
     def drift(self, props: Any, news: Any, outputs: Outputs) -> bool:
         files = outputs.get(self.made) or {}
-        ends = [pki.days_left(text) for name, text in files.items() if name.endswith(".crt")]
+        ends = [pki.days_left(shown) for name, text in files.items() if (shown := _certificate(name, text))]
         return not ends or min(ends) < RENEW_DAYS
 
 
@@ -101,6 +102,13 @@ class Credentials(Made, module="local", name="Credentials"):
 
     def __init__(self, name: str, props: CredentialsProps, opts: ResourceOptions | None = None) -> None:
         super().__init__(CredentialsProvider(), name, props, ("files",), _secret(opts))
+
+
+def _certificate(file: str, text: str) -> str:
+    """The certificate that the file is or holds, PEM; "" for a key."""
+    if file == "kubeconfig" or file.endswith(".conf"):
+        return kubeconfig.certificate(text)
+    return text if file.endswith(".crt") else ""
 
 
 def _secret(opts: ResourceOptions | None) -> ResourceOptions:

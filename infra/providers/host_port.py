@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 
@@ -20,12 +21,13 @@ DEL_SECONDS = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class HostPortProps:
-    """`prefixes`: what the host is to reach that way."""
+    """`subnet`: the output `name` of its resource, so that the port goes before the subnet does. `prefixes`: what the
+    host is to reach that way."""
 
     stack: str
     host: str
     vpc: str
-    subnet: str
+    subnet: Any
     prefixes: tuple[str, ...]
 
 
@@ -34,12 +36,14 @@ class HostPortProvider(Provider[HostPortProps]):
     identity = ("stack", "host", "vpc", "subnet")
 
     def observe(self, props: HostPortProps) -> Outputs | None:
-        found = host_port.inspect(StackPlaces(props.stack), props.host)
-        return None if found is None else {"address": found.address}
+        found = host_port.inspect(StackPlaces(props.stack), _spec(props))
+        return None if found is None else _outputs(found)
+
+    def sound(self, observed: Outputs) -> bool:
+        return not observed["problems"]
 
     def ensure(self, props: HostPortProps, had: HostPortProps | None) -> Outputs:
-        spec = host_port.Spec(host=props.host, vpc=props.vpc, subnet=props.subnet, prefixes=tuple(props.prefixes))
-        return {"address": host_port.make(StackPlaces(props.stack), spec).address}
+        return _outputs(host_port.make(StackPlaces(props.stack), _spec(props)))
 
     def remove(self, props: HostPortProps) -> None:
         places = StackPlaces(props.stack)
@@ -56,4 +60,12 @@ class HostPort(Made, module="local", name="HostPort"):
     address: pulumi.Output[str]
 
     def __init__(self, name: str, props: HostPortProps, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__(HostPortProvider(), name, props, ("address",), opts)
+        super().__init__(HostPortProvider(), name, props, ("address", "problems"), opts)
+
+
+def _spec(props: HostPortProps) -> host_port.Spec:
+    return host_port.Spec(host=props.host, vpc=props.vpc, subnet=props.subnet, prefixes=tuple(props.prefixes))
+
+
+def _outputs(found: host_port.Observed) -> Outputs:
+    return {"address": found.address, "problems": list(found.problems)}

@@ -5,24 +5,28 @@ When the resource goes, so does its Node object: a cluster without the machine m
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pulumi
 
-from infra.providers.base import Made, Outputs, Provider
-from node_agent.emulation.cluster import kubectl, node
+from infra.plan import CONTROL
+from infra.providers.base import Made, Outputs, Provider, wait
+from node_agent.emulation.cluster import control_plane, kubectl, node
 from node_agent.emulation.cluster.configs import Cluster
 from node_agent.model.errors import MizarError
 from node_agent.model.places import StackPlaces
+
+KUBECTL_SECONDS = 10.0
+FORGET_SECONDS = 20.0  # patience with an API server that starts again
 
 
 @dataclass(frozen=True, kw_only=True)
 class KubernetesNodeProps:
     """`address`: on the underlay. `cluster`: fields of `emulation.cluster.configs.Cluster`. `files`: of `Credentials`
-    for this node. `admin`: a kubeconfig that works from this host. `build`: what the programs were built from."""
+    for this node. `admin`: a kubeconfig that works from the underlay. `build`: what the programs were built from.
+    `control`: host of the control plane."""
 
     stack: str
     host: str
@@ -32,12 +36,12 @@ class KubernetesNodeProps:
     admin: Any
     build: str
     taints: tuple[str, ...] = ()
+    control: str = CONTROL
 
 
 class KubernetesNodeProvider(Provider[KubernetesNodeProps]):
     props = KubernetesNodeProps
     identity = ("stack", "host")
-    silent = ("admin",)
 
     def observe(self, props: KubernetesNodeProps) -> Outputs | None:
         found = node.inspect(StackPlaces(props.stack), props.host)
@@ -57,10 +61,22 @@ class KubernetesNodeProvider(Provider[KubernetesNodeProps]):
         return {"problems": list(node.make(StackPlaces(props.stack), spec).problems)}
 
     def remove(self, props: KubernetesNodeProps) -> None:
-        places = StackPlaces(props.stack)
+        places, complaint = StackPlaces(props.stack), [""]
         node.remove(places, props.host)
-        with contextlib.suppress(MizarError):  # no control plane any more: no object either
-            kubectl.run(places, props.host, props.admin, ("delete", "node", props.host, "--ignore-not-found"), 10.0)
+
+        def forgotten() -> bool | None:
+            try:
+                # Run over there: this host may be gone, and rollouts would wait for its agent for ever.
+                order = ("delete", "node", props.host, "--ignore-not-found")
+                kubectl.run(places, props.control, props.admin, order, KUBECTL_SECONDS)
+            except MizarError as error:
+                complaint[0] = str(error)
+                # No control plane any more: no object either.
+                gone = control_plane.inspect(places, props.control, Cluster(**props.cluster)) is None
+                return True if gone else None
+            return True
+
+        wait(FORGET_SECONDS, forgotten, lambda: f"remove node {props.host} from its cluster: {complaint[0]}")
 
 
 class KubernetesNode(Made, module="local", name="KubernetesNode"):

@@ -32,7 +32,6 @@ class NodeAgentProps:
 class NodeAgentProvider(Provider[NodeAgentProps]):
     props = NodeAgentProps
     identity = ("stack", "host")
-    silent = ("kubeconfig",)
 
     def observe(self, props: NodeAgentProps) -> Outputs | None:
         found = objects.find(props.stack, NetworkHost, props.host, props.kubeconfig)

@@ -6,10 +6,12 @@ The store is a file of the stack, or, for those who hand over the text of a `kub
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from infra.providers import daemons
 from infra.providers.base import wait
 from node_agent.model.errors import AlreadyExists, NotFound, Permanent, Temporary
 from node_agent.model.objects import NetworkEndpoint, NetworkHost, NetworkService, Object, Subnet, Vpc
@@ -21,6 +23,9 @@ from node_agent.store.open import open_cluster, open_store
 T = TypeVar("T", bound=Object)
 
 GONE_SECONDS = 15.0  # patience with those who hold a finalizer
+SILENT_SECONDS = 15.0  # for which a cluster that did not answer is not looked at again
+_silent: dict[str, tuple[float, str]] = {}
+"""Kubeconfig -> (until when, why). Of one run: the engine starts this process anew for each."""
 
 
 def url(stack: str) -> str:
@@ -43,14 +48,22 @@ def present(stack: str, kubeconfig: str = "") -> bool:
 
 
 def find(stack: str, cls: type[T], name: str, kubeconfig: str = "") -> T | None:
-    """The object, None when it or its store is absent."""
+    """The object, None when it or its store is absent. Raises Temporary at once for a cluster that just did not answer
+    another: a preview has many waves of these."""
     if not present(stack, kubeconfig):
         return None
-    with opened(stack, kubeconfig) as store:
-        try:
+    until, why = _silent.get(kubeconfig, (0.0, ""))
+    if time.monotonic() < until:
+        raise Temporary(f"get {cls.kind} {name}: {why}")
+    try:
+        with opened(stack, kubeconfig) as store:
             return store.get(cls, name)
-        except NotFound:
-            return None
+    except NotFound:
+        return None
+    except Temporary as error:
+        if kubeconfig:
+            _silent[kubeconfig] = (time.monotonic() + SILENT_SECONDS, str(error))
+        raise
 
 
 def listed(stack: str, cls: type[T], where: Where | None = None, kubeconfig: str = "") -> Sequence[T]:
@@ -59,6 +72,22 @@ def listed(stack: str, cls: type[T], where: Where | None = None, kubeconfig: str
         return ()
     with opened(stack, kubeconfig) as store:
         return store.list(cls, where)
+
+
+def left(stack: str, cls: type[T], where: Where, kubeconfig: str = "") -> Sequence[T]:
+    """What a run that was killed had begun to make in a network which is now removed: what Pulumi knew is gone by then.
+    In a cluster nothing is taken for that: whoever made it there uses the network, and `drop` names them."""
+    return () if kubeconfig else listed(stack, cls, where)
+
+
+def unattended(stack: str, kubeconfig: str = "") -> bool:
+    """Whether no controller is there to lift finalizers: that of a cluster is the cluster's affair."""
+    return not kubeconfig and daemons.controller(stack) is None
+
+
+def constant(kubeconfig: str) -> bool:
+    """Whether a network's prefix and VPC stay what they were made: a cluster's API server refuses another."""
+    return bool(kubeconfig)
 
 
 def put(store: Store, cls: type[T], name: str, spec: Any) -> T:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pulumi
 
-from infra.providers import daemons, objects
+from infra.providers import objects
 from infra.providers.base import Made, Outputs, Provider, prefer, wait
 from infra.providers.endpoint import EndpointProvider, of
 from node_agent.emulation import endpoints
@@ -27,11 +27,12 @@ FULL_SECONDS = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class SubnetProps:
-    """`kubeconfig` as for a VPC."""
+    """`vpc`: the output `name` of its resource, so that another VPC of that name is another subnet too. `kubeconfig` as
+    for a VPC."""
 
     stack: str
     name: str
-    vpc: str
+    vpc: Any
     cidr: str
     hosts: tuple[str, ...] = ()
     kubeconfig: Any = ""
@@ -39,7 +40,9 @@ class SubnetProps:
 
 class SubnetProvider(Provider[SubnetProps]):
     props = SubnetProps
-    silent = ("kubeconfig",)
+
+    def fixed(self, props: SubnetProps) -> tuple[str, ...]:
+        return ("vpc", "cidr") if objects.constant(props.kubeconfig) else ()
 
     def observe(self, props: SubnetProps) -> Outputs | None:
         found = objects.find(props.stack, SubnetObject, props.name, props.kubeconfig)
@@ -69,21 +72,18 @@ class SubnetProvider(Provider[SubnetProps]):
         # A subnet that moved to another VPC under its old name belongs to that VPC's resource now.
         if found is None or found.spec.vpc != props.vpc:
             return
-        if props.kubeconfig:  # its endpoints are pods, who use it
-            objects.drop(props.stack, SubnetObject, props.name, kubeconfig=props.kubeconfig)
-            return
-        # Endpoints that Pulumi knew are gone by now: what is left in a namespace of ours was being made by a run that
-        # was killed; any other is somebody's who asked an agent for it, and uses the subnet.
-        for left in objects.listed(props.stack, NetworkEndpoint, {"spec.subnet": props.name}):
-            if endpoints.inspect(StackPlaces(props.stack), left.spec.container_id):
-                EndpointProvider().remove(of(props.stack, left))
-        force = daemons.controller(props.stack) is None
-        objects.drop(props.stack, SubnetObject, props.name, force=force)
+        # One without a namespace of ours is somebody's who asked an agent for it, and uses the subnet.
+        for endpoint in objects.left(props.stack, NetworkEndpoint, {"spec.subnet": props.name}, props.kubeconfig):
+            if endpoints.inspect(StackPlaces(props.stack), endpoint.spec.container_id):
+                EndpointProvider().remove(of(props.stack, endpoint))
+        force = objects.unattended(props.stack, props.kubeconfig)
+        objects.drop(props.stack, SubnetObject, props.name, kubeconfig=props.kubeconfig, force=force)
 
 
 class Subnet(Made, module="local", name="Subnet"):
     """`bouncers`: names of the hosts that know its endpoints."""
 
+    name: pulumi.Output[str]
     bouncers: pulumi.Output[list[str]]
 
     def __init__(self, name: str, props: SubnetProps, opts: pulumi.ResourceOptions | None = None) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pulumi
 
-from infra.providers import daemons, objects
+from infra.providers import objects
 from infra.providers.base import Made, Outputs, Provider, prefer, wait
 from infra.providers.subnet import SubnetProps, SubnetProvider
 from node_agent.model.objects import NetworkService, Subnet, VpcSpec
@@ -37,7 +37,9 @@ class VpcProps:
 
 class VpcProvider(Provider[VpcProps]):
     props = VpcProps
-    silent = ("kubeconfig",)
+
+    def fixed(self, props: VpcProps) -> tuple[str, ...]:
+        return ("cidr",) if objects.constant(props.kubeconfig) else ()
 
     def observe(self, props: VpcProps) -> Outputs | None:
         found = objects.find(props.stack, VpcObject, props.name, props.kubeconfig)
@@ -56,23 +58,20 @@ class VpcProvider(Provider[VpcProps]):
             return _outputs(prefer(FULL_SECONDS, lambda: _served(store, props, full=True), made), props)
 
     def remove(self, props: VpcProps) -> None:
-        if props.kubeconfig:  # what is in it there is the cluster's users', who are named
-            objects.drop(props.stack, VpcObject, props.name, kubeconfig=props.kubeconfig)
-            return
-        # As with a subnet's endpoints: what is left was being made by a run that was killed.
-        for service in objects.listed(props.stack, NetworkService, {"spec.vpc": props.name}):
+        for service in objects.left(props.stack, NetworkService, {"spec.vpc": props.name}, props.kubeconfig):
             objects.drop(props.stack, NetworkService, service.name)
-        for left in objects.listed(props.stack, Subnet, {"spec.vpc": props.name}):
+        for subnet in objects.left(props.stack, Subnet, {"spec.vpc": props.name}, props.kubeconfig):
             SubnetProvider().remove(
-                SubnetProps(stack=props.stack, name=left.name, vpc=left.spec.vpc, cidr=left.spec.cidr)
+                SubnetProps(stack=props.stack, name=subnet.name, vpc=subnet.spec.vpc, cidr=subnet.spec.cidr)
             )
-        force = daemons.controller(props.stack) is None
-        objects.drop(props.stack, VpcObject, props.name, force=force)
+        force = objects.unattended(props.stack, props.kubeconfig)
+        objects.drop(props.stack, VpcObject, props.name, kubeconfig=props.kubeconfig, force=force)
 
 
 class Vpc(Made, module="local", name="Vpc"):
     """`set`: names of the hosts that serve it, in the order of their places."""
 
+    name: pulumi.Output[str]
     vni: pulumi.Output[int]
     set: pulumi.Output[list[str]]
 

@@ -24,5 +24,11 @@ def render(server: str, ca: str, certificate: str, key: str, *, user: str = "adm
     return json.dumps(config, indent=2) + "\n"
 
 
+def certificate(text: str) -> str:
+    """The client's certificate in a text of `render`, PEM."""
+    (user,) = json.loads(text)["users"]
+    return base64.b64decode(user["user"]["client-certificate-data"]).decode()
+
+
 def _coded(pem: str) -> str:
     return base64.b64encode(pem.encode()).decode()

@@ -29,9 +29,19 @@ def policies() -> list[Plain]:
 
 def _own_host() -> Plain:
     endpoints, hosts = plural(NetworkEndpoint), plural(NetworkHost)
-    resources = [endpoints, f"{endpoints}/status", hosts, f"{hosts}/status"]
-    told = '"this agent speaks for host \'" + variables.node + "\': "'
-    variables = {
+    return _policy(
+        OWN_HOST,
+        [endpoints, f"{endpoints}/status", hosts, f"{hosts}/status"],
+        ("CREATE", "UPDATE", "DELETE"),
+        _own_host_variables(hosts),
+        (("variables.node != ''", '"an agent\'s token must be bound to a pod on a node"'), *_own_host_rules()),
+        conditions={"agents": f"request.userInfo.username == '{user(AGENT)}'"},
+    )
+
+
+def _own_host_variables(hosts: str) -> dict[str, str]:
+    """`hosts`: plural of their kind. Each may use those before it."""
+    return {
         # Absent from tokens that are bound to no pod, which nobody needs.
         "node": f"has(request.userInfo.extra) && '{NODE}' in request.userInfo.extra "
         f"? request.userInfo.extra['{NODE}'][0] : ''",
@@ -51,50 +61,45 @@ def _own_host() -> Plain:
         "concerned": "variables.node in [variables.wanted, variables.wasHost] "
         "|| variables.status && variables.node == variables.wasPreviousHost",
     }
+
+
+def _own_host_rules() -> list[tuple[str, str]]:
+    told = '"this agent speaks for host \'" + variables.node + "\': "'
     endpoint = "variables.host || variables.creates || !variables.status || "
-    return _policy(
-        OWN_HOST,
-        resources,
-        ("CREATE", "UPDATE", "DELETE"),
-        variables,
+    return [
         (
-            ("variables.node != ''", '"an agent\'s token must be bound to a pod on a node"'),
-            (
-                "!variables.host || oldObject.metadata.name == variables.node",
-                told + ' + "it may not write host " + oldObject.metadata.name',
-            ),
-            (
-                "variables.host || !variables.creates || object.spec.host == variables.node",
-                told + ' + "it may not make an endpoint on host " + object.spec.host',
-            ),
-            (
-                "variables.host || variables.creates || variables.concerned",
-                told + ' + "endpoint " + oldObject.metadata.name + " is not its own"',
-            ),
-            (
-                "variables.host || request.operation != 'UPDATE' || object.spec == oldObject.spec",
-                told + ' + "it may not change what endpoint " + oldObject.metadata.name + " is to be"',
-            ),
-            # Who takes over writes itself in, on the host that the endpoint is meant for; nobody writes another in.
-            (
-                endpoint
-                + "variables.nowHost == variables.wasHost && variables.nowHostAddress == variables.wasHostAddress "
-                "|| variables.nowHost == variables.node && variables.wanted == variables.node",
-                told + ' + "it may not say that host " + variables.nowHost + " holds " + oldObject.metadata.name',
-            ),
-            (
-                endpoint + "variables.nowNextHost == variables.wasNextHost && "
-                "variables.nowNextAddress == variables.wasNextAddress || variables.nowNextHost in ['', variables.node]",
-                told + ' + "it may not say that host " + variables.nowNextHost + " takes " + oldObject.metadata.name',
-            ),
-            (
-                endpoint + "variables.nowPreviousHost in "
-                "[dyn(''), variables.wasPreviousHost, variables.wasHost, variables.wasNextHost]",
-                told + ' + "host " + variables.nowPreviousHost + " never held " + oldObject.metadata.name',
-            ),
+            "!variables.host || oldObject.metadata.name == variables.node",
+            told + ' + "it may not write host " + oldObject.metadata.name',
         ),
-        conditions={"agents": f"request.userInfo.username == '{user(AGENT)}'"},
-    )
+        (
+            "variables.host || !variables.creates || object.spec.host == variables.node",
+            told + ' + "it may not make an endpoint on host " + object.spec.host',
+        ),
+        (
+            "variables.host || variables.creates || variables.concerned",
+            told + ' + "endpoint " + oldObject.metadata.name + " is not its own"',
+        ),
+        (
+            "variables.host || request.operation != 'UPDATE' || object.spec == oldObject.spec",
+            told + ' + "it may not change what endpoint " + oldObject.metadata.name + " is to be"',
+        ),
+        # Who takes over writes itself in, on the host that the endpoint is meant for; nobody writes another in.
+        (
+            endpoint + "variables.nowHost == variables.wasHost && variables.nowHostAddress == variables.wasHostAddress "
+            "|| variables.nowHost == variables.node && variables.wanted == variables.node",
+            told + ' + "it may not say that host " + variables.nowHost + " holds " + oldObject.metadata.name',
+        ),
+        (
+            endpoint + "variables.nowNextHost == variables.wasNextHost && "
+            "variables.nowNextAddress == variables.wasNextAddress || variables.nowNextHost in ['', variables.node]",
+            told + ' + "it may not say that host " + variables.nowNextHost + " takes " + oldObject.metadata.name',
+        ),
+        (
+            endpoint + "variables.nowPreviousHost in "
+            "[dyn(''), variables.wasPreviousHost, variables.wasHost, variables.wasNextHost]",
+            told + ' + "host " + variables.nowPreviousHost + " never held " + oldObject.metadata.name',
+        ),
+    ]
 
 
 def _in_use() -> Plain:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from pulumi import Output, Resource
 
 from infra.plan import Plan
+from infra.providers.subnet import Subnet
 from infra.wanted import Settings
 
 
@@ -40,7 +41,7 @@ class Networks:
     vnis: Mapping[str, Output[int]]
     sets: Mapping[str, Output[list[str]]]
     bouncers: Mapping[str, Output[list[str]]]
-    subnets: Mapping[str, Resource]
+    subnets: Mapping[str, Subnet]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +69,7 @@ class Verdict:
 
 
 class Target(Protocol):
-    """Verbs in the order they are called in; each gets what the ones before have made. `pods`: endpoints are the pods
-    of a cluster, which come and go by themselves."""
-
-    pods: ClassVar[bool]
+    """Verbs in the order they are called in; each gets what the ones before have made."""
 
     def problems(self, settings: Settings) -> list[str]:
         """Why the settings cannot be had in this place, one sentence each; asked before anything is made."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import ClassVar
 
 from infra.components.control_plane import ControlPlane, ControlPlaneArgs
 from infra.components.endpoints import Endpoints, EndpointsArgs
@@ -24,8 +23,6 @@ from node_agent.model.addresses import pod_mtu
 class Local:
     """`root`: folder of the project; `settings`: of this run."""
 
-    pods: ClassVar[bool] = False
-
     def __init__(self, root: Path, settings: Settings) -> None:
         self._objects = (root / settings.bpf_objects).resolve()
 
@@ -33,11 +30,6 @@ class Local:
         found = []
         if os.geteuid() != 0:
             found.append("stack local: it makes network namespaces and loads BPF programs: run it as root")
-        found += [
-            f"vpcs[{number}].hostReachable: true: only on Kubernetes, whose kubelets call pods: leave it out"
-            for number, vpc in enumerate(settings.vpcs)
-            if vpc.host_reachable
-        ]
         if not digest_of(self._objects):
             found.append(f"bpfObjects: {self._objects}: no compiled programs (*.bpf.o) there: run `make bpf`")
         return found

@@ -9,7 +9,6 @@ import functools
 import os
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import ClassVar
 
 from pulumi import Resource, ResourceOptions
 
@@ -22,6 +21,7 @@ from infra.plan import HostPlan, Plan, VpcPlan
 from infra.providers.builds import build_id, coredns, missing
 from infra.providers.host_port import HostPort, HostPortProps
 from infra.providers.node_image import NodeImage, NodeImageProps
+from infra.providers.subnet import Subnet
 from infra.render import dns, manifests
 from infra.targets import networks
 from infra.targets.base import Attached, Machines, Networks, Served, Verdict
@@ -37,8 +37,6 @@ IMAGES = Path("~/.cache/mizar/images")
 class LocalKubernetes:
     """`root`: folder of the project; `settings`: of this run."""
 
-    pods: ClassVar[bool] = True
-
     def __init__(self, root: Path, settings: Settings) -> None:
         self._root = root
 
@@ -52,19 +50,17 @@ class LocalKubernetes:
             found.append("stack local-k8s: it makes namespaces and control groups: run it as root")
         if not settings.vpcs or not settings.vpcs[0].subnets:
             found.append("vpcs: pods need one with a subnet: the first is for those that ask for none")
-        if settings.endpoints:
-            found.append("endpoints: on Kubernetes, pods are the endpoints: leave them out")
+        if settings.underlay.overlaps(IPv4Network(SERVICES)):
+            found.append(f"underlay: {settings.underlay}: must not overlap the cluster's services {SERVICES}")
         reachable = [vpc for vpc in settings.vpcs if vpc.host_reachable]
         for number, vpc in enumerate(settings.vpcs):
             if vpc.host_reachable and vpc is not reachable[0]:
                 found.append(f"vpcs[{number}].hostReachable: true: hosts are in one VPC only, {reachable[0].name}")
             if vpc.host_reachable and not vpc.subnets:
                 found.append(f"vpcs[{number}].hostReachable: true: hosts need an address there: give it a subnet")
-            if vpc.services:
-                found.append(f"vpcs[{number}].services: on Kubernetes, services are Service objects: leave them out")
             if vpc.cidr.overlaps(IPv4Network(SERVICES)):
                 found.append(f"vpcs[{number}].cidr: {vpc.cidr}: must not overlap the cluster's services {SERVICES}")
-        return [*found, *missing()]
+        return [*found, *missing(), *images.missing(self._root)]
 
     def machines(self, plan: Plan) -> Machines:
         underlay = Underlay("underlay", UnderlayArgs(stack=plan.stack_id))
@@ -131,8 +127,8 @@ class LocalKubernetes:
         ports: dict[str, Resource] = {}
         for vpc in plan.vpcs:
             if vpc.host_reachable:
-                subnet = next(one.name for one in plan.subnets if one.vpc == vpc.name)
-                first = [*machines.ground, *machines.ready.values(), networks.subnets[subnet]]
+                subnet = networks.subnets[next(one.name for one in plan.subnets if one.vpc == vpc.name)]
+                first = [*machines.ground, *machines.ready.values(), subnet]
                 ports |= {name: _port(plan, name, vpc, subnet, first) for name in machines.ready}
         return Attached(endpoints=ports)
 
@@ -191,8 +187,9 @@ def _wanted(plan: Plan, built: images.Built) -> manifests.Wanted:
     )
 
 
-def _port(plan: Plan, host: str, vpc: VpcPlan, subnet: str, after: list[Resource]) -> HostPort:
-    props = HostPortProps(stack=plan.stack_id, host=host, vpc=vpc.name, subnet=subnet, prefixes=(vpc.cidr, SERVICES))
+def _port(plan: Plan, host: str, vpc: VpcPlan, subnet: Subnet, after: list[Resource]) -> HostPort:
+    prefixes = (vpc.cidr, SERVICES)
+    props = HostPortProps(stack=plan.stack_id, host=host, vpc=vpc.name, subnet=subnet.name, prefixes=prefixes)
     return HostPort(f"port-{host}", props, ResourceOptions(depends_on=after))
 
 

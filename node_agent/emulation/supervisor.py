@@ -26,7 +26,8 @@ import signal
 import sys
 import time
 
-LOG_LIMIT = 1 << 20  # bytes; a log above it is put aside when the program starts
+LOG_LIMIT = 1 << 20  # bytes; of a log above it the end is put aside, and it begins anew
+LOG_LOOK = 30.0  # seconds between two looks at its size
 # Seconds between restarts of a program that does not stay up. With the time an agent takes to start, it is back within
 # 2 s even when it is killed over and over.
 PAUSE_FIRST, PAUSE_MOST = 0.1, 1.0
@@ -173,13 +174,14 @@ class Supervisor:
         while True:
             if self.reap(pid):
                 return True
-            if until is None:
-                got: signal.struct_siginfo | None = signal.sigwaitinfo(SIGNALS)
-            else:
-                got = signal.sigtimedwait(SIGNALS, max(until - time.monotonic(), 0))
+            left = LOG_LOOK if until is None else max(until - time.monotonic(), 0)
+            got = signal.sigtimedwait(SIGNALS, left)
             if got is None:
-                return True
-            if got.si_signo in (signal.SIGTERM, signal.SIGINT):
+                if until is not None:
+                    return True
+                with contextlib.suppress(OSError):
+                    self.trim()
+            elif got.si_signo in (signal.SIGTERM, signal.SIGINT):
                 return False
 
     def reap(self, pid: int) -> bool:
@@ -237,10 +239,20 @@ class Supervisor:
         finally:
             os._exit(127)
 
+    def trim(self) -> None:
+        """Put the end of a long log aside. Whoever writes to it goes on: at its new end, as all append. What is written
+        in this moment is lost."""
+        with contextlib.suppress(FileNotFoundError), open(self.log_file, "r+b", buffering=0) as log:
+            size = os.fstat(log.fileno()).st_size
+            if size <= LOG_LIMIT:
+                return
+            log.seek(size - LOG_LIMIT)
+            with open(self.log_file + ".1", "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as aside:
+                aside.write(log.read(LOG_LIMIT))
+            log.truncate(0)
+
     def open_log(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            if os.stat(self.log_file).st_size > LOG_LIMIT:
-                os.replace(self.log_file, self.log_file + ".1")
+        self.trim()
         log = os.open(self.log_file, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
         os.dup2(log, 1)
         os.dup2(log, 2)

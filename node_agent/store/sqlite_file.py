@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from node_agent.model.errors import Permanent, Temporary
+from node_agent.model.resources import RESOURCES
 
 R = TypeVar("R")
 
@@ -39,12 +40,16 @@ CREATE TABLE IF NOT EXISTS objects (
     generation INTEGER NOT NULL, deleting INTEGER NOT NULL, finalizers TEXT NOT NULL,
     spec TEXT NOT NULL, status TEXT NOT NULL, PRIMARY KEY (kind, name));
 CREATE INDEX IF NOT EXISTS changed ON objects (kind, resource_version);
-CREATE INDEX IF NOT EXISTS by_host ON objects (kind, json_extract(spec, '$.host'));
-CREATE INDEX IF NOT EXISTS by_vpc ON objects (kind, json_extract(spec, '$.vpc'));
-CREATE INDEX IF NOT EXISTS by_subnet ON objects (kind, json_extract(spec, '$.subnet'));
 CREATE TABLE IF NOT EXISTS gone (revision INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL);
 PRAGMA user_version = {SCHEMA_VERSION};
 """
+
+# By these the stores select: index -> what makes it.
+_SELECTED = sorted({path.removeprefix("spec.") for each in RESOURCES.values() for path in each.selectable})
+_INDEXES = {
+    f"by_{field}": f"CREATE INDEX IF NOT EXISTS by_{field} ON objects (kind, json_extract(spec, '$.{field}'));"
+    for field in _SELECTED
+}
 
 # Primary result codes (sqlite.org/rescode.html) after which the same call may succeed later.
 _TEMPORARY = {
@@ -170,13 +175,18 @@ class Database:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version == SCHEMA_VERSION:
-            return
-        if version != 0:
+        if version not in (0, SCHEMA_VERSION):
             raise Permanent(f"open store {self.path}: its version is {version}, this program knows {SCHEMA_VERSION}")
-        _wal_mode(connection, self.busy)
+        lacking = "" if version else _SCHEMA
+        # An index is no other version: who does not know it has the benefit all the same.
+        present = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
+        lacking += "".join(text for name, text in _INDEXES.items() if name not in present)
+        if not lacking:
+            return
+        if not version:
+            _wal_mode(connection, self.busy)
         try:
-            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+            connection.executescript(f"BEGIN IMMEDIATE; {lacking} COMMIT;")
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")

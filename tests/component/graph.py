@@ -26,7 +26,8 @@ ANSWERS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Registered:
-    """One registration. `kind`: the last part of the type; `after`: URNs it depends on."""
+    """One registration. `kind`: the last part of the type; `after`: URNs it depends on; `through`: by input, those that
+    the input's value comes from."""
 
     urn: str
     type: str
@@ -34,6 +35,7 @@ class Registered:
     parent: str
     inputs: dict[str, Any]
     after: tuple[str, ...]
+    through: dict[str, tuple[str, ...]]
 
     @property
     def kind(self) -> str:
@@ -52,8 +54,9 @@ class Graph(mocks.MockMonitor):
     def RegisterResource(self, request: Any) -> Any:
         reply = super().RegisterResource(request)
         inputs = rpc.deserialize_properties(request.object)
+        through = {name: tuple(found.urns) for name, found in request.propertyDependencies.items()}
         self.heard[reply.urn] = Registered(
-            reply.urn, request.type, request.name, request.parent, inputs, tuple(request.dependencies)
+            reply.urn, request.type, request.name, request.parent, inputs, tuple(request.dependencies), through
         )
         return reply
 

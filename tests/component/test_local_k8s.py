@@ -30,6 +30,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_k8s, "build_id", lambda: "kubernetes-1 coredns-1 containerd-1")
     monkeypatch.setattr(local_k8s, "missing", lambda: [])
     monkeypatch.setattr(local_k8s, "coredns", lambda: Path("/nowhere/coredns"))
+    monkeypatch.setattr(local_k8s.images, "missing", lambda root: [])
     monkeypatch.setattr(local_k8s.images, "build", lambda root, cache: IMAGE)
     monkeypatch.setattr(local_k8s.images, "coredns", lambda program, cache: COREDNS)
 
@@ -37,7 +38,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def registered(built: None) -> tuple[Graph, dict[str, Any]]:
     wanted, _ = settings.examine({"target": "local-k8s", "hosts": 2, "vpcs": VPCS})
-    planned = plan.make(wanted, "local-k8s-abc123", pods=True)
+    planned = plan.make(wanted, "local-k8s-abc123")
     return register(lambda: program.build(LocalKubernetes(Path("/nowhere"), wanted), planned, preview=False))
 
 
@@ -111,7 +112,7 @@ def test_vpcs_come_when_every_agent_is_ready_and_are_kept_in_the_cluster(
 def test_hosts_get_a_port_in_the_vpc_that_they_are_to_reach(built: None) -> None:
     vpcs = [{**VPCS[0], "hostReachable": True}, VPCS[1]]
     wanted, _ = settings.examine({"target": "local-k8s", "hosts": 2, "vpcs": vpcs})
-    planned = plan.make(wanted, "local-k8s-abc123", pods=True)
+    planned = plan.make(wanted, "local-k8s-abc123")
     graph, _ = register(lambda: program.build(LocalKubernetes(Path("/nowhere"), wanted), planned, preview=False))
     ports = {one.inputs["host"]: one for one in graph.of("HostPort")}
     assert set(ports) == set(HOSTS)
@@ -120,6 +121,17 @@ def test_hosts_get_a_port_in_the_vpc_that_they_are_to_reach(built: None) -> None
         assert (one.inputs["vpc"], one.inputs["subnet"]) == ("cluster", "cluster-a")
         assert one.inputs["prefixes"] == ["10.244.0.0/16", "10.96.0.0/16"]
         assert one.urn in graph.before(gate.urn)
+
+
+def test_what_stands_in_a_network_goes_before_it_when_it_is_made_anew(built: None) -> None:
+    """The engine takes those along whose inputs come from what it removes, and nobody else."""
+    wanted, _ = settings.examine({"target": "local-k8s", "hosts": 1, "vpcs": [{**VPCS[0], "hostReachable": True}]})
+    planned = plan.make(wanted, "local-k8s-abc123")
+    graph, _ = register(lambda: program.build(LocalKubernetes(Path("/nowhere"), wanted), planned, preview=False))
+    (vpc,), (subnet,) = graph.of("Vpc"), graph.of("Subnet")
+    assert (subnet.inputs["vpc"], subnet.through["vpc"]) == ("cluster", (vpc.urn,))
+    for port in graph.of("HostPort"):
+        assert (port.inputs["subnet"], port.through["subnet"]) == ("cluster-a", (subnet.urn,))
 
 
 def test_hosts_are_in_one_vpc_at_most(built: None) -> None:
@@ -151,14 +163,22 @@ def test_pods_that_ask_for_nothing_get_the_first_vpc(registered: tuple[Graph, di
     assert (cni["vpc"], cni["subnet"]) == ("cluster", "cluster-a")
 
 
-def test_what_a_cluster_has_no_use_for_is_refused_at_once(built: None) -> None:
-    service = {"name": "web", "vip": "10.10.0.10", "ports": [{"port": 80}], "backends": {"subnet": "blue-a"}}
-    blue = {**VPCS[1], "cidr": "10.0.0.0/8", "services": [service]}
+def test_prefixes_leave_room_for_the_clusters_services(built: None) -> None:
     wanted, _ = settings.examine(
-        {"target": "local-k8s", "vpcs": [blue], "endpoints": [{"name": "one", "subnet": "blue-a"}]}
+        {
+            "target": "local-k8s",
+            "underlay": "10.96.0.0/24",
+            "vpcs": [{**VPCS[1], "cidr": "10.64.0.0/10", "subnets": []}],
+        }
     )
     told = LocalKubernetes(Path("/nowhere"), wanted).problems(wanted)
-    assert [sentence.partition(":")[0] for sentence in told] == ["endpoints", "vpcs[0].services", "vpcs[0].cidr"]
+    assert [one.partition(":")[0] for one in told if "services 10.96.0.0/16" in one] == ["underlay", "vpcs[0].cidr"]
+
+
+def test_what_is_not_built_is_told_before_anything_is_made(built: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_k8s.images, "missing", lambda root: ["build image: the shim is missing"])
+    wanted, _ = settings.examine({"target": "local-k8s", "vpcs": VPCS})
+    assert LocalKubernetes(Path("/nowhere"), wanted).problems(wanted) == ["build image: the shim is missing"]
 
 
 def test_pods_need_a_vpc(built: None) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from node_agent.model.errors import Invalid, NotFound, Permanent, Temporary
 from node_agent.model.objects import NetworkEndpoint, Object, Vpc, VpcSpec, VpcStatus, Watermark, WatermarkStatus
+from node_agent.model.resources import RESOURCES
 from node_agent.store.base import Watch
 from node_agent.store.open import open_store
 from node_agent.store.sqlite import SqliteStore
@@ -277,12 +278,28 @@ def test_a_selected_list_does_not_walk_its_whole_kind(path: Path) -> None:
         store.create(Vpc(name="blue", spec=SPEC))
         statements: list[str] = []
         store._db._reader.set_trace_callback(statements.append)
-        for field in ("spec.host", "spec.vpc", "spec.subnet"):
+        for field in RESOURCES[NetworkEndpoint.kind].selectable:
             store.list(NetworkEndpoint, {field: "x"})
             store.watch(NetworkEndpoint, {field: "x"}).poll()
         store._db._reader.set_trace_callback(None)
         lists = [statement for statement in statements if "FROM objects" in statement]
-        assert len(lists) == 6
+        assert len(lists) == 8
         for statement in lists:
             plan = " ".join(row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}"))
             assert "USING INDEX by_" in plan, f"{statement}: {plan}"
+
+
+def test_a_store_of_an_earlier_program_gets_the_indexes_that_it_lacks(path: Path) -> None:
+    def indexes() -> set[str]:
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            return {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
+
+    with opened(path) as store:
+        made = store.create(Vpc(name="blue", spec=SPEC))
+    whole = indexes()
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("DROP INDEX by_container_id")
+    assert indexes() != whole
+    with opened(path, create=False) as store:
+        assert store.get(Vpc, "blue") == made
+    assert indexes() == whole

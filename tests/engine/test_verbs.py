@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 from pathlib import Path
 
@@ -152,3 +153,11 @@ def test_the_environment_has_the_kubectl_that_was_built_behind_any_of_the_users_
 
 def _without_built_tools(path: str) -> list[str]:
     return [folder for folder in path.split(":") if "/kubernetes-" not in folder]
+
+
+def test_nobody_else_reads_the_state_which_holds_a_clusters_keys(clone: Clone) -> None:
+    state = clone.root / ".pulumi-state"
+    for _ in ("made", "opened to all by an earlier version"):
+        clone.make("-s", "env")
+        assert stat.S_IMODE(state.stat().st_mode) == 0o700
+        state.chmod(0o755)

@@ -77,6 +77,31 @@ def test_it_is_repaired_and_keeps_its_address(lab: Lab, pods: dict[str, str], po
     assert all(answers(lab.places.netns_path(port.host), address) for address in pods.values())
 
 
+DAMAGES: dict[str, tuple[bool, str, str]] = {  # on the host or beside it -> what is done there, what is told
+    "a route": (True, "ip route del 10.50.0.0/16", "packets for 10.50.0.0 do not leave by vpc0"),
+    "its link": (True, "ip link set vpc0 down", "on the host: vpc0 is down"),
+    "a neighbour": (True, "ip neigh del 169.254.1.1 dev vpc0", "neighbour 169.254.1.1 of vpc0 is not"),
+    "the way back": (False, "ip link set vpc0 down", "beside the host: vpc0 is down"),
+    "the way out": (False, "ip route del default", "packets for 10.50.0.0 do not leave by eth0"),
+    "the gateway": (False, "ip neigh del 169.254.1.1 dev eth0", "neighbour 169.254.1.1 of eth0 is not"),
+    "forwarding": (False, "sysctl -w net.ipv4.ip_forward=0", "ip_forward is not 1"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_drift_and_is_repaired(lab: Lab, pods: dict[str, str], port: HostPortProps, damage: str) -> None:
+    on_host, command, told = DAMAGES[damage]
+    outputs = {"stack": port.stack, "host": port.host, **(PROVIDER.observe(port) or {})}
+    assert not PROVIDER.drift(port, port, outputs)
+    netns.run_in(lab.places.netns_path(port.host if on_host else host_port.name(port.host)), command.split(), 10.0)
+    assert PROVIDER.drift(port, port, outputs)
+    damaged = PROVIDER.observe(port)
+    assert damaged is not None and told in "; ".join(damaged["problems"])
+    PROVIDER.ensure(port, port)
+    assert not PROVIDER.drift(port, port, outputs)
+    assert all(answers(lab.places.netns_path(port.host), address) for address in pods.values())
+
+
 def test_nothing_is_left_of_one(lab: Lab, pods: dict[str, str], port: HostPortProps) -> None:
     PROVIDER.remove(port)
     PROVIDER.remove(port)

@@ -37,15 +37,18 @@ fi
 put PATH "$PATH"
 
 if [ -z "${PULUMI_BACKEND_URL:-}" ]; then
-    mkdir -p "$root/.pulumi-state" # Pulumi does not make it
+    # Pulumi does not make it. For its owner alone: the passphrase below keeps no secret from who can read the folder.
+    mkdir -p -m 700 "$root/.pulumi-state"
+    [ ! -O "$root/.pulumi-state" ] || chmod 700 "$root/.pulumi-state"
     # Without the sidecars of metadata, which nobody reads: a state is renamed into its place, but its sidecar is written
     # there, so that an engine killed in that moment leaves half a one, and a state that cannot be read.
     put PULUMI_BACKEND_URL "file://$root/.pulumi-state?metadata=skip"
 else
     put PULUMI_BACKEND_URL "$PULUMI_BACKEND_URL"
 fi
-# The passphrase that the salts in stacks/ belong to. Stacks with real secrets get one of their own. A set one is
-# not printed: this output ends up in logs. Set but empty is a passphrase too.
+# The passphrase that the salts in stacks/ belong to, known to everybody: what guards the secrets of these stacks, a
+# cluster's authority and its admin's key among them, is the mode of the folder above. A state that leaves this machine
+# needs another passphrase. A set one is not printed: this output ends up in logs. Set but empty is a passphrase too.
 if [ -z "${PULUMI_CONFIG_PASSPHRASE+set}" ] && [ -z "${PULUMI_CONFIG_PASSPHRASE_FILE:-}" ]; then
     put PULUMI_CONFIG_PASSPHRASE mizar
 fi

@@ -27,6 +27,7 @@ LINK = "vpc0"
 BESIDE = "169.254.1.2/32"
 """An address of the namespace's own. Nobody ever calls it."""
 GATEWAY_MAC = "02:6d:7a:00:00:01"  # of every endpoint's gateway, as the endpoint program answers
+FORWARDS = "net/ipv4/ip_forward"
 ADD_SECONDS = 60.0
 TIMEOUT = 30.0
 
@@ -43,10 +44,11 @@ class Spec:
 
 @dataclass(frozen=True, kw_only=True)
 class Observed:
-    """`address`: of the host in the VPC."""
+    """`address`: of the host in the VPC. `problems`: why packets do not get through it, one sentence each."""
 
     host: str
     address: str
+    problems: tuple[str, ...] = ()
 
 
 def name(host: str) -> str:
@@ -73,7 +75,7 @@ def make(places: StackPlaces, spec: Spec) -> Observed:
         ),
         ADD_SECONDS,
     )
-    netns.set_sysctl(beside, "net/ipv4/ip_forward", "1")
+    netns.set_sysctl(beside, FORWARDS, "1")
     with links.opened(path) as net, links.opened(beside) as between:
         net.ensure_veth(LINK, peer_netns=beside, peer=LINK, mtu=reply.mtu)
         for end in (net, between):
@@ -92,16 +94,45 @@ def make(places: StackPlaces, spec: Spec) -> Observed:
     return Observed(host=spec.host, address=reply.address)
 
 
-def inspect(places: StackPlaces, host: str) -> Observed | None:
+def inspect(places: StackPlaces, spec: Spec) -> Observed | None:
     """The port as it is; None: there is none, or half of one."""
-    path, beside = places.netns_path(host), places.netns_path(name(host))
+    path, beside = places.netns_path(spec.host), places.netns_path(name(spec.host))
     if not netns.exists(path) or not netns.exists(beside):
         return None
     with links.opened(path) as net, links.opened(beside) as between:
         if not net.get(LINK) or not between.get(INTERFACE):
             return None
         addresses = net.addresses(LINK)
-    return Observed(host=host, address=str(ipaddress.ip_interface(addresses[0]).ip)) if addresses else None
+        if not addresses or not between.get(LINK):
+            return None
+        address = str(ipaddress.ip_interface(addresses[0]).ip)
+        problems = _problems(net, between, address, spec.prefixes)
+    if netns.sysctl(beside, FORWARDS) != "1":
+        problems.append(f"beside the host: sysctl {FORWARDS} is not 1")
+    return Observed(host=spec.host, address=address, problems=tuple(problems))
+
+
+def _problems(net: links.Links, between: links.Links, address: str, prefixes: tuple[str, ...]) -> list[str]:
+    """What differs from what `make` makes. `net`: the host; `between`: the namespace beside it."""
+    gateway, far = POD_GATEWAY, [str(ipaddress.ip_network(prefix)[0]) for prefix in prefixes]
+    return [
+        *_lacking("on the host", net, LINK, [gateway, *far], (gateway, between.need(LINK).mac)),
+        *_lacking("beside the host", between, LINK, [address], (address, net.need(LINK).mac)),
+        *_lacking("beside the host", between, INTERFACE, [gateway, *far], (gateway, GATEWAY_MAC)),
+    ]
+
+
+def _lacking(where: str, space: links.Links, name: str, ways: list[str], neighbour: tuple[str, str]) -> list[str]:
+    """`ways`: addresses that packets leave for by this link. `neighbour`: one on it, and its MAC address."""
+    link, (address, mac) = space.need(name), neighbour
+    found = [] if link.up else [f"{where}: {name} is down"]
+    for each in ways:
+        way = space.way_to(each)
+        if way is None or way[0] != link.index:
+            found.append(f"{where}: packets for {each} do not leave by {name}")
+    if space.neighbours(name).get(address) != mac:
+        found.append(f"{where}: neighbour {address} of {name} is not {mac}")
+    return found
 
 
 def remove(places: StackPlaces, host: str) -> None:

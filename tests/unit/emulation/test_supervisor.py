@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from node_agent.emulation import supervisor
+from node_agent.emulation.supervisor import Supervisor
 
 
 def test_a_record_of_a_living_process_is_recognised() -> None:
@@ -64,3 +67,38 @@ def test_a_wrong_configuration_is_refused(text: str, tmp_path: Path, capsys: pyt
     (tmp_path / "supervisor.json").write_text(text)
     assert supervisor.main(["--config", str(tmp_path / "supervisor.json")]) == 2
     assert f"read {tmp_path}/supervisor.json" in capsys.readouterr().err
+
+
+def kept(folder: Path) -> Supervisor:
+    return Supervisor({"name": "it", "argv": ["it"], "env": {}, "folder": str(folder)})
+
+
+def test_a_long_log_begins_anew_under_its_writer_and_its_end_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "LOG_LIMIT", 10)
+    log, aside = tmp_path / "it.log", tmp_path / "it.log.1"
+    one = kept(tmp_path)
+    one.trim()
+    assert not log.exists(), "a log that nobody has begun"
+    with log.open("ab", buffering=0) as writer:
+        writer.write(b"0123456789")
+        one.trim()
+        assert not aside.exists()
+        writer.write(b"abc")
+        one.trim()
+        writer.write(b"on")
+    assert (log.read_bytes(), aside.read_bytes()) == (b"on", b"3456789abc")
+    assert stat.S_IMODE(aside.stat().st_mode) == 0o600
+
+
+def test_a_log_is_looked_at_while_its_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "LOG_LIMIT", 10)
+    (tmp_path / "it.log").write_bytes(b"0123456789abc")
+    heard = [None, SimpleNamespace(si_signo=signal.SIGTERM)]  # a look's time is up, then the end
+    monkeypatch.setattr(signal, "sigtimedwait", lambda _, seconds: heard.pop(0))
+    monkeypatch.setattr(signal, "sigwaitinfo", lambda _: pytest.fail("waits without a look"))
+    one = kept(tmp_path)
+    monkeypatch.setattr(one, "reap", lambda pid: False)
+    assert not one.wait(None, 7)
+    assert (tmp_path / "it.log").read_bytes() == b""

@@ -101,15 +101,44 @@ def test_the_context_has_the_program_and_nothing_of_the_emulation(tmp_path: Path
         (tmp_path / "node_agent" / name / "it.py").write_text("")
     (tmp_path / "node_agent" / "emulation").mkdir()
     (tmp_path / "node_agent" / "emulation" / "it.py").write_text("")
-    with pytest.raises(Permanent, match="not compiled: run make bpf"):
-        images.context(tmp_path)
-    (tmp_path / "bpf/build").mkdir(parents=True)
-    for name in images.PROGRAMS:
-        (tmp_path / "bpf/build" / name).write_bytes(b"elf")
+    compiled = [*(f"bpf/build/{name}" for name in images.PROGRAMS), images.SHIM]
+    for name in compiled:
+        with pytest.raises(Permanent, match=f"{name} is not compiled: run make"):
+            images.context(tmp_path)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"elf")
     found = images.context(tmp_path)
+    assert found["mizar/bin/mizar"].mode == 0o755
     assert "mizar/node_agent/agent/it.py" in found and "mizar/bpf/transit.bpf.o" in found
     assert "mizar/site/urllib3/__init__.py" in found
     assert not any("emulation" in path for path in found)
+
+
+def test_all_that_an_image_lacks_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(debian, "DPKG", tmp_path)
+    told = images.missing(tmp_path)
+    assert [sentence.partition(":")[2] for sentence in told[:4]] == [
+        *(f" bpf/build/{name} is not compiled: run make bpf" for name in images.PROGRAMS),
+        f" {images.SHIM} is not compiled: run make cni",
+    ]
+    assert "read what is installed" in told[4]
+    (tmp_path / "status").write_text(STATUS)
+    assert "not installed on this machine: libbpf1" in images.missing(tmp_path)[4]
+
+
+def test_a_kept_base_is_of_these_packages_and_of_this_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "status").write_text("")
+    monkeypatch.setattr(debian, "DPKG", tmp_path)
+    monkeypatch.setattr(images, "PACKAGES", ())
+    monkeypatch.setattr(images, "_compiled", lambda files: files)
+
+    def kept() -> set[str]:
+        images._base(images.DISTRIBUTION, tmp_path / "cache")
+        return {path.name for path in (tmp_path / "cache").iterdir()}
+
+    assert len(kept()) == len(kept()) == 1
+    monkeypatch.setattr(images.inspect, "getsource", lambda code: f"another {code}")
+    assert len(kept()) == 2
 
 
 def test_the_cache_keeps_the_last_few(tmp_path: Path) -> None:

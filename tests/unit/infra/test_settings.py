@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from infra import settings
+from infra import plan, settings
 from infra.wanted import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -270,6 +270,41 @@ def test_values_of_a_wrong_type_do_not_hide_other_mistakes() -> None:
         "Mizar:hosts: 4: unknown namespace Mizar; ours is mizar, as in mizar:hosts",
         "mizr:hosts: 4: unknown namespace mizr; ours is mizar, as in mizar:hosts",
     ]
+
+
+def test_what_a_target_has_no_use_for_is_a_mistake() -> None:
+    one = {"name": "blue-a", "cidr": "10.10.1.0/24", "endpointsPerHost": 2}
+    set_up = vpc(one, services=[{**service()["vpcs"][0]["services"][0], "backends": {"subnet": "blue-a"}}])
+    told = mistakes(
+        {"target": "local-k8s", "vpcs": set_up, "endpoints": endpoint(), "endpointsPerHost": 2, "bpfObjects": "mine"}
+    )
+    assert [sentence.partition(":")[0] for sentence in told] == [
+        "bpfObjects",
+        "endpoints",
+        "endpointsPerHost",
+        "vpcs[0].subnets[0].endpointsPerHost",
+        "vpcs[0].services",
+    ]
+    assert told[0] == (
+        "bpfObjects: mine: on Kubernetes, pods have the programs of their image, from bpf/build: leave it out"
+    )
+    assert mistakes(good(vpcs=vpc(subnet(), hostReachable=True))) == [
+        "vpcs[0].hostReachable: true: only on Kubernetes, whose kubelets call pods: leave it out"
+    ]
+
+
+def test_a_default_that_a_target_has_no_use_for_is_none() -> None:
+    """The engine hands over those that Pulumi.yaml declares as if they were the user's."""
+    declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
+    defaults = {key: entry["default"] for key, entry in declared.items()}
+    assert parsed({**defaults, "target": "local-k8s", "vpcs": vpc(subnet(endpointsPerHost=0), hostReachable=False)})
+
+
+def test_no_room_is_wanted_where_no_endpoints_are_planned() -> None:
+    small = vpc(subnet("10.10.1.0/27"))
+    assert any("has room for" in one for one in mistakes({"hosts": 40, "vpcs": small}))
+    made = parsed({"target": "local-k8s", "hosts": 40, "vpcs": small})
+    assert not plan.make(made, "local-k8s-abc123").endpoints
 
 
 def test_two_vpcs_may_use_one_prefix() -> None:
