@@ -49,17 +49,17 @@ class Workload:
         self.seen: dict[str, dict[str, int]] = {}
         self.selector = selectors.DefaultSelector()
         self.connections: dict[socket.socket, Connection] = {}
-        for port in (PORT, STREAM_PORT):
+        datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        datagrams.bind(("0.0.0.0", PORT))
+        datagrams.setblocking(False)
+        self.selector.register(datagrams, selectors.EVENT_READ, self.datagram)
+        for port in (STREAM_PORT, PORT):  # the last of all: who waits for it may use the others
             listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("0.0.0.0", port))
             listener.listen(128)
             listener.setblocking(False)
             self.selector.register(listener, selectors.EVENT_READ, self.accept)
-        datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        datagrams.bind(("0.0.0.0", PORT))
-        datagrams.setblocking(False)
-        self.selector.register(datagrams, selectors.EVENT_READ, self.datagram)
 
     def run(self) -> None:
         while True:

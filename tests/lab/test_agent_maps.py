@@ -74,7 +74,10 @@ def test_prefixes_arrays_and_flow_tables(loaded: tuple[object, HostMaps, Path]) 
     assert maps.ensure_flow_tables({9: 512}) == {9}
     assert maps.ensure_flow_tables({1: 4096, 9: 512}) == set()
     assert maps.flow_tables() == {1: 4096, 9: 512}
-    assert {slot: libbpf.map_info(fd).max_entries for slot, fd in opened(maps, "nats").items()} == {1: 1024, 9: 256}
+    assert {slot: libbpf.map_info(fd).max_entries for slot, fd in opened(maps, "nats").items()} == {
+        1: max(1024, maps.least),
+        9: max(256, maps.least),
+    }
     assert (maps.read_flows(1), maps.read_flows(5), maps.find_flow(9, bytes(44))) == ({}, {}, None)
     entries = {FlowKey(vni=7, sport=i).pack(): NatEntry(dport=i).pack() for i in range(100)}
     for key, value in entries.items():
