@@ -37,6 +37,7 @@ from node_agent.model.users import ENDPOINT_FINALIZER
 from node_agent.store.base import Store
 
 REMEMBERED = 1024  # endpoints that were removed: news of them may come late, but not that late
+ABANDONED = 60.0  # seconds without a device; no ADD takes as long
 AGAIN = 1.0  # seconds between two looks at the removals of which a step failed
 LATE = 10.0
 """Seconds after which what this host has claimed is what it knows of: a request that an earlier agent sent, or one that
@@ -72,6 +73,7 @@ class Endpoints:
         self._removed: dict[str, None] = {}  # uids
         self._unfinished: dict[str, NetworkEndpoint] = {}  # by uid: removals of which a step failed, or is under way
         self._resume_at = monotonic()
+        self._bare: dict[str, float] = {}  # by uid: since when `collect` has seen no device of it
         self._moves = Moves(config, store, tables, kernel, log, self._devices, monotonic=monotonic, sleep=sleep)
 
     def add(self, request: Request) -> Reply:
@@ -153,6 +155,28 @@ class Endpoints:
                 except MizarError as error:
                     failed.append(str(error))
         return failed
+
+    def collect(self) -> list[str]:
+        """Remove the endpoints of containers whose device went with its namespace a while ago: a runtime that was
+        killed during ADD removes the namespace later, and sends no DEL. Returns their names. To be called now and then.
+
+        An endpoint that no runtime asked for stays: whoever moves it here may take his time.
+        """
+        links, now, gone = self._kernel.endpoint_links(), self._monotonic(), list[str]()
+        bare = {
+            each.meta.uid: each
+            for each in self._tables.own()
+            if each.spec.network and stays(each, self._config.host) and claims.veth(each) not in links
+        }
+        self._bare = {uid: self._bare.get(uid, now) for uid in bare}
+        for endpoint in (bare[uid] for uid, since in self._bare.items() if now - since >= ABANDONED):
+            veth = claims.veth(endpoint)
+            with self._turns.alone(veth, wait=False) as mine:
+                # Nobody is at it now; it may have been an ADD that has just ended.
+                if mine and endpoint in self._tables.own() and veth not in self._kernel.endpoint_links():
+                    self._remove(endpoint)
+                    gone.append(endpoint.name)
+        return gone
 
     def sweep(self) -> list[str]:
         """As `adopt`, once an endpoint that was here is no concern of this host's any more, and not by what was done

@@ -128,6 +128,10 @@ class HostAgent:
                     self._log.warning("rows put back", what=str(change))
                 if self._synced:
                     self._tables.tidy()
+            with self._noting("containers"):
+                if self._synced and self._endpoints:
+                    for name in self._endpoints.collect():
+                        self._log.warning("endpoint without a device removed", endpoint=name)
             with self._noting("uplink"):
                 self._programs = self._kernel.programs()
                 self._problems["uplink state"] = self._kernel.uplink_problems()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from node_agent.agent import claims
-from node_agent.agent.endpoints import AGAIN, LATE
+from node_agent.agent.endpoints import ABANDONED, AGAIN, LATE
 from node_agent.cni import protocol
 from node_agent.cni.protocol import Reply, Request
 from node_agent.datapath.layout import EndpointKey, FlowEntry, FlowKey, PortKey
@@ -309,6 +309,29 @@ def test_what_is_left_of_a_failed_removal_is_done_by_the_next_request(agents: Ag
     agents.clock.advance(AGAIN)
     agents.settle()
     assert len(host.kernel.devices) == 1 and agents.store.list(NetworkEndpoint) == [left]
+
+
+def test_an_endpoint_whose_container_went_without_a_word_is_collected(agents: Agents) -> None:
+    """Its runtime was killed during ADD, and removed the namespace, and the device with it, later."""
+    host = agents.hosts["h3"]
+    asked = Request(verb="ADD", netns=agents.netns("h3", "c"), vpc="blue", subnet="s1")
+    for container, network in (("gone", "mizar"), ("lives", "mizar"), ("nobodys", "")):
+        assert agents.ask("h3", dataclasses.replace(asked, container_id=container, network=network)).code == 0
+    for container in ("gone", "nobodys"):
+        host.kernel.remove_endpoint(veth_name(container, asked.interface))
+
+    def there() -> set[str]:
+        return {endpoint.spec.container_id for endpoint in agents.store.list(NetworkEndpoint)}
+
+    for passed in (0.0, ABANDONED - 1):
+        agents.clock.advance(passed)
+        host.agent.check()
+        assert there() == {"gone", "lives", "nobodys"}
+    agents.clock.advance(1.01)
+    host.agent.check()
+    agents.settle()
+    assert there() == {"lives", "nobodys"}
+    assert len(host.kernel.devices) == 1 and not host.agent.problems()
 
 
 class Refusing:
