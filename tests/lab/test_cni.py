@@ -55,7 +55,7 @@ def clean(network: Network) -> Iterator[None]:
         netns.delete(path)
     network.pods.clear()
     assert not claims(network)
-    assert not network.differences()
+    until(lambda: not network.differences(), READY, lambda: network.differences())
 
 
 def claims(network: Network) -> dict[str, NetworkEndpointSpec]:
