@@ -244,7 +244,7 @@ def test_a_node_without_agent_and_programs_is_named_twice(lab: Lab, props: PodHe
         kept_off(None)
     told = [each for each in health.problems if each.startswith("worker-2: ")]
     assert "worker-2: 0 agents are ready there instead of 1" in told, health.problems
-    # Whoever is first: the kubelet, whose plugin or runtime finds no agent, or the scheduler, who heard of that already.
+    # Whoever is first: the kubelet, whose runtime or plugin finds no agent, or the scheduler, who heard of it already.
     assert any(
         re.search("does not start: (FailedCreatePodSandBox|Network)|untolerated taint", each) for each in told
     ), told
