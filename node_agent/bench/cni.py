@@ -18,7 +18,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if len(options.log) not in (0, len(options.agent)):
             raise Permanent("--log: one for each --agent, or none")
-        logs = options.log or [path.with_name("agent.log") for path in options.agent]
-        agents = [
-            Agent(configs.load_agent(path.read_text()), log) for path, log in zip(options.agent, logs, strict=True)
-        ]
+        logs = options.log or [_log_of(path) for path in options.agent]
+        agents = [Agent(_config(path), log) for path, log in zip(options.agent, logs, strict=True)]
         print(_facts(), flush=True)
         for number in range(options.rounds):
             print(f"round {number + 1} of {options.rounds}")
@@ -63,7 +61,12 @@ def _parser() -> argparse.ArgumentParser:
         "--agent", type=Path, nargs="+", required=True, metavar="FILE", help="AgentConfig of each agent"
     )
     parser.add_argument(
-        "--log", type=Path, nargs="+", default=[], metavar="FILE", help="(default: agent.log beside it)"
+        "--log",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="(default: agent.log beside it, or its pod's)",
     )
     parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help="for pods (default: the first agent's)")
     parser.add_argument("--plugin", type=Path, default=PLUGIN, metavar="FILE", help="compiled (default: `make cni`'s)")
@@ -73,6 +76,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--pods", type=int, default=0, metavar="N", help="on each node at once, instead of the plugin")
     parser.add_argument("--image", default="", help="that the nodes have, for the pods")
     return parser
+
+
+def _config(path: Path) -> AgentConfig:
+    """What the agent was told. Where it runs in a pod, its socket has another path there: beside the file it is too."""
+    told = configs.load_agent(path.read_text())
+    return told if Path(told.socket).exists() else replace(told, socket=str(path.with_name("agent.sock")))
+
+
+def _log_of(config: Path) -> Path:
+    """Where the agent with this configuration writes, or what the runtime of its emulated node keeps of its pod."""
+    beside = config.with_name("agent.log")
+    pods = config.parent.glob("node/disk/var/log/pods/mizar-system_mizar-agent-*/agent/*.log")
+    kept = sorted(pods, key=lambda path: path.stat().st_mtime)
+    return beside if beside.exists() or not kept else kept[-1]
 
 
 @dataclass(frozen=True)
