@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from node_agent.kernel import links, mounts, netns
+from node_agent.model.places import StackPlaces
 from tests.datapath.host import Endpoint, Host
 from tests.datapath.walk import Net
 
@@ -35,7 +36,8 @@ def bpffs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
     """Numbers of devices that exist in the namespace that the tests run in: a test run may name them as its device."""
-    path = Path(f"/run/netns/mizar-progtest-{os.getpid()}")
+    # Named as a stack's, so that what a killed run leaves is swept by the next (tests/conftest.py).
+    path = StackPlaces(f"test-{os.getpid()}-{0:06x}").netns_path("devices")
     netns.create(path)
     try:
         with netns.enter(path):
