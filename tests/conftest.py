@@ -90,7 +90,7 @@ def _no_leftovers_of_killed_runs(request: pytest.FixtureRequest) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for id in cleanup.ids():
             match = OWN_ID.fullmatch(id)
-            if match and not Path(f"/proc/{match[1]}").exists():
+            if match and not Path(f"/proc/{int(match[1])}").exists():
                 cleanup.remove(id)
     finally:
         os.close(lock)

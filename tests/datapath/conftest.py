@@ -36,8 +36,9 @@ def bpffs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
     """Numbers of devices that exist in the namespace that the tests run in: a test run may name them as its device."""
-    # Named as a stack's, so that what a killed run leaves is swept by the next (tests/conftest.py).
-    path = StackPlaces(f"test-{os.getpid()}-{0:06x}").netns_path("devices")
+    # Named as a stack's, so that what a killed run leaves is swept by the next (tests/conftest.py). Seven digits: six
+    # could be taken for the end of the stack's id, and there is no folder to tell.
+    path = StackPlaces(f"test-{os.getpid():07}-{0:06x}").netns_path("devices")
     netns.create(path)
     try:
         with netns.enter(path):
