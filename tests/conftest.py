@@ -16,6 +16,9 @@ from typing import Any
 
 import pytest
 
+# Helpers that assert say what they saw, as tests do.
+pytest.register_assert_rewrite(*(f"tests.{layer}" for layer in ("contract", "datapath", "e2e", "engine", "lab")))
+
 HERE = Path(__file__).parent
 # Tests of pure code: the same result on any machine, with any user.
 SEALED = ("unit", "golden", "component", "transition")
