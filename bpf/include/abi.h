@@ -259,6 +259,8 @@ struct local_row {
 	__be32 gateway;
 	__u8 mac[6];
 	__be16 tag;
+	__u8 queued; /* its veth has a queue, which what is for it passes */
+	__u8 pad[3];
 };
 
 /* ports: the same, found by the device a packet came from. */
@@ -497,7 +499,7 @@ _Static_assert(sizeof(struct asked_entry) == 16, "asked_entry");
 _Static_assert(sizeof(struct endpoint_row) == 16, "endpoint_row: cache misses are a bouncer's cost");
 _Static_assert(sizeof(struct vpc_row) == 72, "vpc_row");
 _Static_assert(sizeof(struct port_row) == 40, "port_row");
-_Static_assert(sizeof(struct local_row) == 28, "local_row");
+_Static_assert(sizeof(struct local_row) == 32, "local_row");
 _Static_assert(sizeof(struct listed_key) == 8, "listed_key");
 _Static_assert(sizeof(struct egress_key) == 16, "egress_key");
 _Static_assert(sizeof(struct egress_row) == 24, "egress_row");

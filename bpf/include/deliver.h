@@ -157,8 +157,7 @@ __attribute__((noinline)) int step_arrive(struct packet *p)
 	} else if (!p->icmp_error && p->was_src == p->key.src.w[3]) {
 		learn(c, p, local->tag); /* not where the gateway stands for the endpoint itself: the pair knows the way */
 	}
-	p->ifindex = local->ifindex;
-	__builtin_memcpy(p->mac, local->mac, sizeof(p->mac));
+	hand_to(p, local);
 	count(COUNTER_DELIVERED);
 	return STEP_HAND;
 }

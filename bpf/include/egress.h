@@ -55,8 +55,7 @@ static __always_inline int hairpin_back(struct packet *p, struct nat_entry *n)
 	local = local_find(p->key.vni, &p->key.dst);
 	if (!local || !local->ifindex)
 		return drop(p, DROP_NO_ENDPOINT);
-	p->ifindex = local->ifindex;
-	__builtin_memcpy(p->mac, local->mac, sizeof(p->mac));
+	hand_to(p, local);
 	count(COUNTER_DELIVERED);
 	return STEP_HAND;
 }

@@ -236,8 +236,7 @@ __attribute__((noinline)) int step_return(struct packet *p)
 	p->key.dst = owner;
 	p->key.sport = row->vip_port;
 	p->key.dport = row->port;
-	p->ifindex = local->ifindex;
-	__builtin_memcpy(p->mac, local->mac, sizeof(p->mac));
+	hand_to(p, local);
 	count(COUNTER_EGRESS_RECEIVED);
 	return STEP_HAND;
 }

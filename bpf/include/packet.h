@@ -61,6 +61,7 @@ struct packet {
 	__be16 own_tag;	  /* tag of the source */
 	__be16 identity;
 	__u8 mac[6];	/* STEP_HAND: the endpoint's */
+	__u8 queued;	/* STEP_HAND: by way of its veth's queue */
 	__u8 type;
 	__u8 flags;	/* WIRE_NATED, WIRE_REPLY, WIRE_STALE */
 	__u8 bits;	/* WIRE_ASK_ONLY, WIRE_PASSED, scope */

@@ -97,7 +97,8 @@ static __always_inline int send_outside(struct __sk_buff *skb, const struct conf
 	return bpf_redirect(c->outlet, 0);
 }
 
-/* Hands the plain Ethernet frame to the endpoint's own namespace. */
+/* Hands the plain Ethernet frame to the endpoint's own namespace: past its veth, unless that has a queue, which is there
+ * to bound what the endpoint receives. */
 static __always_inline int hand_over(struct __sk_buff *skb, struct packet *p)
 {
 	struct ethhdr *eth = (void *)(long)skb->data;
@@ -108,7 +109,7 @@ static __always_inline int hand_over(struct __sk_buff *skb, struct packet *p)
 	}
 	__builtin_memcpy(eth->h_dest, p->mac, ETH_ALEN);
 	__builtin_memcpy(eth->h_source, gateway_mac, ETH_ALEN);
-	return bpf_redirect_peer(p->ifindex, 0);
+	return p->queued ? bpf_redirect(p->ifindex, 0) : bpf_redirect_peer(p->ifindex, 0);
 }
 
 #endif

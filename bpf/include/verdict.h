@@ -82,8 +82,7 @@ static __always_inline int verdict_gone(const struct config *c, struct packet *p
 	bpf_map_delete_elem(&asked, &p->key);
 	if (p->bits & WIRE_ASK_ONLY)
 		return STEP_END;
-	p->ifindex = local->ifindex;
-	__builtin_memcpy(p->mac, local->mac, sizeof(p->mac));
+	hand_to(p, local);
 	drop(p, DROP_NO_BACKEND);
 	return STEP_REFUSE;
 }
@@ -93,8 +92,7 @@ static __always_inline int verdict_echo(struct packet *p, const struct local_row
 	bpf_map_delete_elem(&asked, &p->key);
 	if (p->bits & WIRE_ASK_ONLY)
 		return STEP_END;
-	p->ifindex = local->ifindex;
-	__builtin_memcpy(p->mac, local->mac, sizeof(p->mac));
+	hand_to(p, local);
 	return STEP_ECHO;
 }
 

@@ -19,6 +19,14 @@ static __always_inline struct local_row *local_find(__u32 vni, const struct addr
 	return bpf_map_lookup_elem(&locals, &key);
 }
 
+/* Whom STEP_HAND, STEP_ECHO and STEP_REFUSE are for. */
+static __always_inline void hand_to(struct packet *p, const struct local_row *local)
+{
+	p->ifindex = local->ifindex;
+	p->queued = local->queued;
+	__builtin_memcpy(p->mac, local->mac, sizeof(p->mac));
+}
+
 static __always_inline __u32 places(__u32 mask)
 {
 	mask = (mask & 0x5555) + (mask >> 1 & 0x5555);

@@ -83,7 +83,7 @@ def agent_config(wanted: Wanted) -> str:
                 programs=CNI_PROGRAMS,
                 vpc=wanted.vpc,
                 subnet=wanted.subnet,
-                chained=("portmap", "bandwidth"),
+                chained=("portmap",),
             ),
             listed=wanted.listed,
         )

@@ -22,6 +22,7 @@ from node_agent.agent.tables import Tables
 from node_agent.agent.turns import Turns
 from node_agent.cni.protocol import Reply, Request
 from node_agent.model.addresses import endpoint_mac, gateway, pod_mtu
+from node_agent.model.bandwidth import Bandwidth
 from node_agent.model.config import AgentConfig
 from node_agent.model.errors import Conflict, Invalid, MizarError, Permanent, Temporary
 from node_agent.model.objects import (
@@ -34,6 +35,7 @@ from node_agent.model.objects import (
 )
 from node_agent.model.places import veth_name
 from node_agent.model.users import ENDPOINT_FINALIZER
+from node_agent.rows.endpoints import Port
 from node_agent.store.base import Store
 
 REMEMBERED = 1024  # endpoints that were removed: news of them may come late, but not that late
@@ -89,7 +91,7 @@ class Endpoints:
             stages.lap("claim")
             ready()
             stages.lap("table")
-            device = self._device(endpoint, vpc, netns)
+            device = self._device(endpoint, vpc, netns, request.bandwidth)
             if moving(endpoint, self._config.host):
                 endpoint = self._moves.take_over(endpoint, vpc, subnet, device, asked)
             else:
@@ -122,9 +124,10 @@ class Endpoints:
             raise Permanent(f"check endpoint {request.container_id}/{request.interface}: there is none")
         endpoint = found[0]
         vpc, subnet = self._store.get(Vpc, endpoint.spec.vpc), self._store.get(Subnet, endpoint.spec.subnet)
-        device = self._device(endpoint, vpc, Path(request.netns))
+        device = self._device(endpoint, vpc, Path(request.netns), request.bandwidth)
         problems = self._kernel.check_endpoint(device) if request.netns else []
-        if self._kernel.endpoint_links().get(device.veth) != self._tables.world.links.get(endpoint.name, -1):
+        there, known = self._kernel.endpoint_links().get(device.veth), self._tables.world.links.get(endpoint.name)
+        if not (there and known and there.ifindex == known.ifindex):
             problems.append(f"{device.veth} is not the device in this host's rows")
         if problems:
             raise Permanent(f"check endpoint {endpoint.name}: " + "; ".join(problems))
@@ -194,8 +197,8 @@ class Endpoints:
             return []
         with self._devices.comparing():
             changed, strays = self._changed(), self._strays()
-            for name, ifindex in changed.items():
-                self._tables.link(name, ifindex)
+            for name, port in changed.items():
+                self._tables.link(name, port)
             for veth in strays:
                 self._kernel.remove_endpoint(veth)
         return _sentences(changed, strays)
@@ -278,7 +281,7 @@ class Endpoints:
         """What the request's endpoint is found by."""
         return self._config.host, request.container_id, request.interface
 
-    def _device(self, endpoint: NetworkEndpoint, vpc: Vpc, netns: Path) -> Device:
+    def _device(self, endpoint: NetworkEndpoint, vpc: Vpc, netns: Path, bandwidth: Bandwidth) -> Device:
         spec = endpoint.spec
         return Device(
             netns=netns,
@@ -287,6 +290,7 @@ class Endpoints:
             address=spec.address,
             mac=endpoint_mac(vpc.status.vni, spec.address),
             mtu=pod_mtu(self._kernel.uplink_mtu()),
+            bandwidth=bandwidth,
         )
 
     def _attach(
@@ -307,10 +311,10 @@ class Endpoints:
         written = self._beside(lambda: self._store.put_status(NetworkEndpoint, name, held, uid=uid))
         try:
             with self._devices.changing():
-                ifindex = self._kernel.make_endpoint(device)
+                port = self._kernel.make_endpoint(device)
                 stages.lap("device")
                 self._tables.put(vpc, subnet, endpoint)
-                self._tables.link(name, ifindex)
+                self._tables.link(name, port)
             stages.lap("rows")
         finally:
             endpoint = written()
@@ -347,7 +351,7 @@ class Endpoints:
             self._store.delete(NetworkEndpoint, endpoint.name, uid=uid)
         self._unfinished[uid] = endpoint
         with self._devices.changing():
-            self._tables.link(endpoint.name, 0)
+            self._tables.link(endpoint.name, None)
             self._tables.gone(NetworkEndpoint.kind, endpoint.name)
             self._kernel.remove_endpoint(claims.veth(endpoint))
         self._tables.purge_flows(vni, endpoint.spec.address)
@@ -359,15 +363,11 @@ class Endpoints:
         self._unfinished.pop(uid, None)
         self._log.info("endpoint removed", endpoint=endpoint.name, workload=endpoint.spec.workload)
 
-    def _changed(self) -> dict[str, int]:
-        """Name -> ifindex as it is (0: none), of the endpoints whose device is another than the rows say."""
+    def _changed(self) -> dict[str, Port | None]:
+        """By name what is there (None: nothing), of the endpoints whose device is another than the rows say."""
         links, world = self._kernel.endpoint_links(), self._tables.world
-        own = {e.name: links.get(claims.veth(e), 0) for e in self._tables.own()}
-        return {
-            name: own.get(name, 0)
-            for name in sorted({*own, *world.links})
-            if world.links.get(name, 0) != own.get(name, 0)
-        }
+        own = {e.name: links.get(claims.veth(e)) for e in self._tables.own()}
+        return {name: own.get(name) for name in sorted({*own, *world.links}) if world.links.get(name) != own.get(name)}
 
     def _strays(self) -> list[str]:
         """Names of devices made for endpoints that are none of this host's, by the store's word too: an endpoint is

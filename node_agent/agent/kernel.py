@@ -18,14 +18,16 @@ from node_agent.agent.outside import Outlet, Outside
 from node_agent.datapath import programs, ticks
 from node_agent.datapath.layout import Limit
 from node_agent.datapath.programs import ENDPOINT_TC, TRANSIT_TC, TRANSIT_XDP, Program, ProgramSet
-from node_agent.kernel import features, filters, links, netns, pairs
+from node_agent.kernel import features, filters, links, netns, pairs, shaping
 from node_agent.kernel.links import Link, Links
 from node_agent.kernel.pairs import Pair
 from node_agent.model.addresses import pod_mtu
+from node_agent.model.bandwidth import UNBOUNDED, Bandwidth
 from node_agent.model.config import AgentConfig
 from node_agent.model.errors import Invalid, Permanent
 from node_agent.model.objects import ProgramStatus
 from node_agent.model.places import is_veth_name
+from node_agent.rows.endpoints import Port
 
 _SO_NO_CHECK = 11
 
@@ -51,6 +53,7 @@ class Device:
     address: str
     mac: str
     mtu: int
+    bandwidth: Bandwidth = UNBOUNDED
 
 
 class Kernel(Protocol):
@@ -108,20 +111,20 @@ class Kernel(Protocol):
         """What is attached to the uplink, as the kernel says now."""
         ...
 
-    def endpoint_links(self) -> dict[str, int]:
-        """Host sides of endpoints' veths -> ifindex."""
+    def endpoint_links(self) -> dict[str, Port]:
+        """Host sides of endpoints' veths, by name."""
         ...
 
     def namespace_exists(self, path: Path) -> bool: ...
 
-    def make_endpoint(self, device: Device) -> int:
+    def make_endpoint(self, device: Device) -> Port:
         """The interface, with the endpoint program on its host side before any packet can pass; returns the host
-        side's ifindex."""
+        side."""
         ...
 
-    def bring_endpoint(self, device: Device) -> int:
+    def bring_endpoint(self, device: Device) -> Port:
         """The same beside the interface by which another host still serves the endpoint: able to receive, but what the
-        endpoint sends does not leave by it yet. Returns the host side's ifindex."""
+        endpoint sends does not leave by it yet. Returns the host side."""
         ...
 
     def switch_endpoint(self, device: Device) -> None:
@@ -247,31 +250,30 @@ class HostKernel:
                 found.append(ProgramStatus(device=uplink.name, hook="tc", mode="tc", tag=tc.tag))
         return tuple(found)
 
-    def endpoint_links(self) -> dict[str, int]:
+    def endpoint_links(self) -> dict[str, Port]:
         with self._net() as net:
-            return {veth.name: veth.index for veth in _veths(net)}
+            return {veth.name: _port(veth) for veth in _veths(net)}
 
     def namespace_exists(self, path: Path) -> bool:
         # The host's own is none: what it had under the endpoint's name would be taken for the endpoint's.
         return netns.identity(path) not in (None, netns.identity(self._path or netns.OWN))
 
-    def make_endpoint(self, device: Device) -> int:
+    def make_endpoint(self, device: Device) -> Port:
         with self._net() as net, links.opened(device.netns) as pod:
             if made := pairs.make(net, pod, _pair(device, self._loaded(ENDPOINT_TC))):
-                return made
+                _bound(net, pod, device, device.interface)
+                return Port(made, queued=bool(device.bandwidth.ingress.bits))
             # Something of it is there, of an earlier ADD or of somebody else, who keeps it (CNI 1.1, ADD).
             if pod.get(device.interface) and _pod_side(net, pod, device.veth) != device.interface:
                 raise Permanent(f"add {device.interface} to {device.netns}: it has an interface of that name already")
-            found = self._ensure_pair(net, pod, device, device.interface)
+            self._ensure_pair(net, pod, device, device.interface)
             pod.ensure_pod_routes(device.interface)
-            net.ensure(device.veth, up=True)
-            return found.index
+            return _port(net.ensure(device.veth, up=True))
 
-    def bring_endpoint(self, device: Device) -> int:
+    def bring_endpoint(self, device: Device) -> Port:
         with self._net() as net, links.opened(device.netns) as pod:
-            made = self._ensure_pair(net, pod, device, _pod_side(net, pod, device.veth) or device.veth)
-            net.ensure(device.veth, up=True)
-            return made.index
+            self._ensure_pair(net, pod, device, _pod_side(net, pod, device.veth) or device.veth)
+            return _port(net.ensure(device.veth, up=True))
 
     def switch_endpoint(self, device: Device) -> None:
         with self._net() as net, links.opened(device.netns) as pod:
@@ -300,6 +302,8 @@ class HostKernel:
                 ("MTU", there.mtu, device.mtu),
                 ("up", there.up and here.up, True),
                 ("addresses", addresses, (f"{device.address}/32",)),
+                ("bound on what it sends", there.queued, there.queued or bool(device.bandwidth.egress.bits)),
+                ("bound on what it receives", here.queued, here.queued or bool(device.bandwidth.ingress.bits)),
             )
             if found != wanted
         ]
@@ -317,7 +321,7 @@ class HostKernel:
 
     # --- inside ---
 
-    def _ensure_pair(self, net: Links, pod: Links, device: Device, peer: str) -> Link:
+    def _ensure_pair(self, net: Links, pod: Links, device: Device, peer: str) -> None:
         """The veth pair, its host side still down, with all but the routes; `peer`: the pod side's name."""
         made = net.ensure_veth(device.veth, peer_netns=device.netns, peer=peer, mtu=device.mtu, peer_mac=device.mac)
         self._ensure_filter(net, made, ENDPOINT_TC)
@@ -325,7 +329,7 @@ class HostKernel:
         features.ensure(pod, peer, features.GRO)
         pod.ensure(peer, up=True)
         pod.ensure_address(peer, f"{device.address}/32")
-        return made
+        _bound(net, pod, device, peer)
 
     @contextlib.contextmanager
     def _net(self) -> Iterator[Links]:
@@ -367,8 +371,18 @@ class HostKernel:
 
 
 def _pair(device: Device, program: Program) -> Pair:
-    own = {key: value for key, value in vars(device).items() if key not in ("veth", "interface")}
+    own = {key: value for key, value in vars(device).items() if key not in ("veth", "interface", "bandwidth")}
     return Pair(name=device.veth, peer=device.interface, program=program.fd, program_name=program.name, **own)
+
+
+def _port(veth: Link) -> Port:
+    return Port(veth.index, veth.queued)
+
+
+def _bound(net: Links, pod: Links, device: Device, peer: str) -> None:
+    """The endpoint receives and sends no more than it may."""
+    shaping.bound(net, device.veth, device.bandwidth.ingress)
+    shaping.bound(pod, peer, device.bandwidth.egress)
 
 
 def _pod_side(net: Links, pod: Links, veth: str) -> str | None:

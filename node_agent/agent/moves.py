@@ -57,9 +57,9 @@ class Moves:
         old host still holds it."""
         was, host = endpoint.status, self._config.host
         with self._devices.changing():
-            ifindex = self._kernel.bring_endpoint(device)
+            port = self._kernel.bring_endpoint(device)
             self._tables.put(vpc, subnet, endpoint)
-            self._tables.link(endpoint.name, ifindex)
+            self._tables.link(endpoint.name, port)
         if was.host != host:  # else it was on its way to another host, and comes back
             self._say(endpoint, replace(was, next_host=host, next_address=self._config.address), vpc, asked)
         self._kernel.switch_endpoint(device)
@@ -78,7 +78,7 @@ class Moves:
         since = self._left.setdefault(key, now)
         if endpoint.name in self._tables.world.links and now - since >= LINGER:
             with self._devices.changing():
-                self._tables.link(endpoint.name, 0)
+                self._tables.link(endpoint.name, None)
                 self._kernel.remove_endpoint(claims.veth(endpoint))
             self._log.info("endpoint moved away", endpoint=endpoint.name, target=endpoint.status.host)
         if now - since >= MOVED_FOR:

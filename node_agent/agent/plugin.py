@@ -108,7 +108,7 @@ class Plugin:
         namespace, name = arguments.get("K8S_POD_NAMESPACE", ""), arguments.get("K8S_POD_NAME", "")
         wanted = replace(
             _plain(request), workload=f"{namespace}/{name}" if name else request.container_id, network=network.name
-        )
+        ).within(network.bandwidth)
         if not (namespace and name):
             return self._placed(request, network, wanted, (), stages)
 
@@ -166,7 +166,7 @@ class Plugin:
         return int(request.began) / 1e9 if request.began.isdecimal() else None
 
     def _check(self, request: Request, network: spec.Network) -> Reply:
-        reply = self._under(_plain(request))
+        reply = self._under(_plain(request).within(network.bandwidth))
         if not reply.code:
             differences = spec.differences(network, reply, request.interface, request.sandbox)
             if differences:

@@ -18,6 +18,7 @@ from node_agent.model.errors import MizarError
 from node_agent.model.objects import NetworkEndpoint, NetworkService, Subnet, Vpc, concerns
 from node_agent.rows import slots
 from node_agent.rows.diff import PUT_ORDER, Change, diff
+from node_agent.rows.endpoints import Port
 from node_agent.rows.host import Desired, Known, World
 from node_agent.rows.image import MapImage, mapped, number
 
@@ -89,9 +90,9 @@ class Tables:
                 return []
             return self._settle(lambda: self._forget(kind, name))
 
-    def link(self, name: str, ifindex: int) -> list[Change]:
-        """The endpoint's veth is here (ifindex), or is here no more (0)."""
-        return self._settle(lambda: self._desired.link(name, ifindex))
+    def link(self, name: str, port: Port | None) -> list[Change]:
+        """The endpoint's veth is here, or is here no more (None)."""
+        return self._settle(lambda: self._desired.link(name, port))
 
     def expect(self, vpc: Vpc) -> None:
         """An endpoint of the VPC is about to be here: its flow table is made, which takes long. To be followed by

@@ -15,6 +15,7 @@ import json
 from dataclasses import dataclass
 from typing import Literal
 
+from node_agent.model.bandwidth import Bandwidth, Rate
 from node_agent.model.errors import Invalid
 
 Verb = Literal["ADD", "DEL", "CHECK", "STATUS", "GC", "REPAIR"]
@@ -39,7 +40,7 @@ class Request:
     From a container runtime come, instead of all that the agent is to find out: `config`, the network's configuration
     as JSON; `args`, "KEY=value;..."; and `sandbox`, the namespace's path as the runtime has it, while the namespace
     itself comes beside the line as a descriptor, of which `netns` is made. `began`: when the plugin did, as nanoseconds
-    of the monotonic clock.
+    of the monotonic clock. `ingress_rate` and its like: bounds of what it receives and sends, as in `model.bandwidth`.
     """
 
     verb: Verb
@@ -55,6 +56,26 @@ class Request:
     args: str = ""
     config: str = ""
     began: str = ""
+    ingress_rate: int = 0
+    ingress_burst: int = 0
+    egress_rate: int = 0
+    egress_burst: int = 0
+
+    @property
+    def bandwidth(self) -> Bandwidth:
+        return Bandwidth(
+            ingress=Rate(self.ingress_rate, self.ingress_burst), egress=Rate(self.egress_rate, self.egress_burst)
+        )
+
+    def within(self, bandwidth: Bandwidth) -> Request:
+        """The same for an endpoint with these bounds."""
+        return dataclasses.replace(
+            self,
+            ingress_rate=bandwidth.ingress.bits,
+            ingress_burst=bandwidth.ingress.burst,
+            egress_rate=bandwidth.egress.bits,
+            egress_burst=bandwidth.egress.burst,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 from node_agent.cni.protocol import Reply
 from node_agent.model.addresses import POD_GATEWAY
+from node_agent.model.bandwidth import UNBOUNDED, Bandwidth, Rate
 from node_agent.model.errors import Invalid, Permanent
 
 VERSIONS = ("1.0.0", "1.1.0")  # as the plugin answers VERSION
@@ -18,7 +19,8 @@ VERSIONS = ("1.0.0", "1.1.0")  # as the plugin answers VERSION
 
 POD_ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
 """The capability by which runtimes of the CRI hand over what a pod is annotated with."""
-
+BANDWIDTH = "bandwidth"
+"""The capability by which runtimes say how much a container may receive and send."""
 Attachment = tuple[str, str]  # container id, interface
 
 
@@ -41,6 +43,7 @@ class Network:
     valid: frozenset[Attachment] | None = None
     dns: dict[str, Any] | None = None
     annotations: dict[str, str] | None = None
+    bandwidth: Bandwidth = UNBOUNDED
 
 
 def network(config: str) -> Network:
@@ -62,6 +65,7 @@ def network(config: str) -> Network:
         if not isinstance(raw.get(key), dict | None):
             mistakes.append(f"{key}: not a JSON object")
     annotations = _annotations(raw.get("runtimeConfig"), mistakes)
+    bandwidth = _bandwidth(raw.get("runtimeConfig"), mistakes)
     valid = _valid(raw.get("cni.dev/valid-attachments"), mistakes)
     if mistakes:
         raise Invalid(mistakes)
@@ -74,6 +78,7 @@ def network(config: str) -> Network:
         valid=valid,
         dns=raw.get("dns"),
         annotations=annotations,
+        bandwidth=bandwidth,
     )
 
 
@@ -126,6 +131,26 @@ def _annotations(raw: object, mistakes: list[str]) -> dict[str, str] | None:
         mistakes.append(f"runtimeConfig: {POD_ANNOTATIONS}: not a JSON object of strings")
         return None
     return found
+
+
+def _bandwidth(raw: object, mistakes: list[str]) -> Bandwidth:
+    found = raw.get(BANDWIDTH) if isinstance(raw, dict) else None
+    if found is None:
+        return UNBOUNDED
+    if not isinstance(found, dict):
+        mistakes.append(f"runtimeConfig: {BANDWIDTH}: not a JSON object")
+        return UNBOUNDED
+
+    def bits(key: str) -> int:
+        value = found.get(key, 0)
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return value
+        mistakes.append(f"runtimeConfig: {BANDWIDTH}: {key}: {value!r} is no number of bits")
+        return 0
+
+    return Bandwidth(
+        ingress=Rate(bits("ingressRate"), bits("ingressBurst")), egress=Rate(bits("egressRate"), bits("egressBurst"))
+    )
 
 
 def _valid(raw: object, mistakes: list[str]) -> frozenset[Attachment] | None:

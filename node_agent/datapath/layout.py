@@ -524,7 +524,7 @@ class ListedRow(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class LocalRow(Record):
-    SIZE: ClassVar[int] = 28
+    SIZE: ClassVar[int] = 32
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("ifindex", 0, "=I"),
         Field("slot", 4, "=I"),
@@ -533,6 +533,7 @@ class LocalRow(Record):
         Field("gateway", 16, ">I"),
         Field("mac", 20, "6s", 6),
         Field("tag", 26, ">H"),
+        Field("queued", 28, "=B"),
     )
     ifindex: int = 0
     slot: int = 0
@@ -541,6 +542,7 @@ class LocalRow(Record):
     gateway: int = 0
     mac: bytes = bytes(6)
     tag: int = 0
+    queued: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -738,7 +740,7 @@ MAPS: dict[str, MapSpec] = {
     "flows": MapSpec("flows", 12, 4, 4, 1024, 0, None, None),
     "fragments": MapSpec("fragments", 9, 40, 8, 1024, 0, FragmentKey, FragmentRow),
     "listed": MapSpec("listed", 1, 8, 4, 256, 1, ListedKey, ListedRow),
-    "locals": MapSpec("locals", 1, 20, 28, 16384, 1, EndpointKey, LocalRow),
+    "locals": MapSpec("locals", 1, 20, 32, 16384, 1, EndpointKey, LocalRow),
     "maglev": MapSpec("maglev", 1, 16, 8, 1048576, 1, MaglevKey, MaglevRow),
     "nats": MapSpec("nats", 12, 4, 4, 1024, 0, None, None),
     "ports": MapSpec("ports", 1, 4, 40, 16384, 1, PortKey, PortRow),
@@ -750,4 +752,4 @@ MAPS: dict[str, MapSpec] = {
 }
 
 # Of all the above: maps filled under another layout must not be read under this one.
-DIGEST = "bb5aa20c7ca5"
+DIGEST = "5860cdd7b43e"

@@ -36,7 +36,8 @@ _PASSING = {errno.EBUSY, errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.EINTR}
 _GETLINK, _DELLINK, _GETADDR = 18, 17, 22
 _NO_SUCH_LINK = {errno.ENODEV, errno.EINVAL, errno.ERANGE}  # the last two: no link can be named like that
 _IFINFO, _IFADDR = struct.Struct("=BxHiII"), struct.Struct("=BBBBI")
-_ADDRESS, _NAME, _MTU, _PEER, _MASTER, _INFO, _EXTENSIONS, _PEER_NSID = 1, 3, 4, 5, 10, 18, 29, 37
+_ADDRESS, _NAME, _MTU, _PEER, _QUEUE, _MASTER, _INFO, _EXTENSIONS, _PEER_NSID = 1, 3, 4, 5, 6, 10, 18, 29, 37
+_NO_QUEUE = {"", "noop", "noqueue"}  # the second while it is down
 _INFO_KIND = 1
 _LOCAL_ADDRESS = 2
 _SIOCGIFMTU = 0x8921
@@ -47,7 +48,7 @@ _NO_COUNTERS = struct.pack("=I", 8)  # RTEXT_FILTER_SKIP_STATS: they are most of
 class Link:
     """One interface as it is. `kind` "" for a device without one (lo); `master`, `peer`: ifindex or 0; the peer's
     number counts in `peer_nsid`, this namespace's id of the peer's namespace, or here when that is None. `carrier`: up
-    at the other end too."""
+    at the other end too. `queued`: what leaves by it passes a queueing discipline."""
 
     name: str
     index: int
@@ -59,6 +60,7 @@ class Link:
     peer: int = 0
     peer_nsid: int | None = None
     carrier: bool = False
+    queued: bool = False
 
 
 @contextlib.contextmanager
@@ -90,7 +92,8 @@ class Links:
         self._begun: Any = None
 
     @property
-    def _route(self) -> Any:
+    def route(self) -> Any:
+        """pyroute2's session, for what has no verb here."""
         if self._begun is None:
             self._begun = self._routes()
         return self._begun
@@ -99,7 +102,7 @@ class Links:
 
     def get(self, name: str) -> Link | None:
         """The interface as it is, or None."""
-        with _saying(f"read link {name}"):
+        with saying(f"read link {name}"):
             try:
                 return _link(self.raw.get(_GETLINK, _named(name)))
             except OSError as error:
@@ -110,7 +113,7 @@ class Links:
     def all(self) -> tuple[Link, ...]:
         """Every interface, by ifindex."""
         asked = _IFINFO.pack(0, 0, 0, 0, 0) + attribute(_EXTENSIONS, _NO_COUNTERS)
-        with _saying("list links"):
+        with saying("list links"):
             found = self.raw.dump(_GETLINK, asked)
         return tuple(sorted(map(_link, found), key=lambda link: link.index))
 
@@ -186,8 +189,8 @@ class Links:
             change["state"] = "up" if up else "down"
         if not change:
             return link
-        with _saying(f"set link {name} {change}"):
-            self._route.link("set", index=link.index, **change)
+        with saying(f"set link {name} {change}"):
+            self.route.link("set", index=link.index, **change)
         return self.need(name)
 
     def rename(self, name: str, new: str) -> None:
@@ -196,19 +199,19 @@ class Links:
         link = self.need(name)
         if name == new:
             return
-        with _saying(f"rename link {name} to {new}"):
+        with saying(f"rename link {name} to {new}"):
             try:
-                self._route.link("set", index=link.index, ifname=new)
+                self.route.link("set", index=link.index, ifname=new)
             except NetlinkError as error:
                 if error.code != errno.EBUSY or not link.up:
                     raise
-                self._route.link("set", index=link.index, state="down")
-                self._route.link("set", index=link.index, ifname=new)
-                self._route.link("set", index=link.index, state="up")
+                self.route.link("set", index=link.index, state="down")
+                self.route.link("set", index=link.index, ifname=new)
+                self.route.link("set", index=link.index, state="up")
 
     def delete(self, name: str) -> None:
         """Remove the interface; absent is success."""
-        with _saying(f"delete link {name}"):
+        with saying(f"delete link {name}"):
             try:
                 self.raw.change(_DELLINK, 0, _named(name))
             except OSError as error:
@@ -220,7 +223,7 @@ class Links:
     def addresses(self, name: str) -> tuple[str, ...]:
         """IPv4 addresses of the interface as "address/length", sorted."""
         link = self.need(name)
-        with _saying(f"read addresses of {name}"):
+        with saying(f"read addresses of {name}"):
             bodies = self.raw.dump(_GETADDR, _IFADDR.pack(socket.AF_INET, 0, 0, 0, 0))
         found = []
         for body in bodies:
@@ -231,8 +234,8 @@ class Links:
 
     def own_addresses(self) -> frozenset[str]:
         """Every IPv4 address of this namespace, without its prefix length."""
-        with _saying("list addresses"):
-            return frozenset(str(m.get_attr("IFA_LOCAL")) for m in self._route.get_addr(family=socket.AF_INET))
+        with saying("list addresses"):
+            return frozenset(str(m.get_attr("IFA_LOCAL")) for m in self.route.get_addr(family=socket.AF_INET))
 
     def ensure_address(self, name: str, address: str) -> None:
         """The interface has exactly this IPv4 address ("10.0.0.1/24"), and no other."""
@@ -240,8 +243,8 @@ class Links:
         # The new one first: the kernel drops an interface's routes along with its last address.
         present = self._add_address(name, index, address)
         for other in present - {address}:
-            with _saying(f"delete address {other} of {name}"):
-                self._route.addr("del", index=index, **_prefix(other))
+            with saying(f"delete address {other} of {name}"):
+                self.route.addr("del", index=index, **_prefix(other))
         if present - {address}:
             self._add_address(name, index, address)  # an address of the same prefix goes along with the first of it
 
@@ -253,35 +256,35 @@ class Links:
         """Add it if it is missing; returns the addresses before."""
         present = set(self.addresses(name))
         if address not in present:
-            with _saying(f"add address {address} to {name}"):
-                self._route.addr("add", index=index, **_prefix(address))
+            with saying(f"add address {address} to {name}"):
+                self.route.addr("add", index=index, **_prefix(address))
         return present
 
     def ensure_pod_routes(self, name: str, gateway: str = POD_GATEWAY) -> None:
         """The two routes of an endpoint: the gateway as a neighbour on the link, everything else through it."""
         index = self.need(name).index
-        with _saying(f"add route to {gateway} on {name}"):
-            self._route.route("replace", dst=f"{gateway}/32", oif=index, scope=SCOPE_LINK)
-        with _saying(f"add default route via {gateway} on {name}"):
-            self._route.route("replace", dst="0.0.0.0/0", gateway=gateway, oif=index, flags=RTNH_ONLINK)
+        with saying(f"add route to {gateway} on {name}"):
+            self.route.route("replace", dst=f"{gateway}/32", oif=index, scope=SCOPE_LINK)
+        with saying(f"add default route via {gateway} on {name}"):
+            self.route.route("replace", dst="0.0.0.0/0", gateway=gateway, oif=index, flags=RTNH_ONLINK)
 
     def ensure_route(self, destination: str, gateway: str, name: str) -> None:
         """Packets to the prefix "10.0.0.0/8" leave through the interface, by way of the gateway."""
         index = self.need(name).index
-        with _saying(f"add route to {destination} via {gateway} on {name}"):
-            self._route.route("replace", dst=destination, gateway=gateway, oif=index)
+        with saying(f"add route to {destination} via {gateway} on {name}"):
+            self.route.route("replace", dst=destination, gateway=gateway, oif=index)
 
     def ensure_link_route(self, destination: str, name: str, source: str) -> None:
         """The prefix is on the interface's own link, and our address towards it is `source`."""
         index = self.need(name).index
-        with _saying(f"add route to {destination} on {name}"):
-            self._route.route("replace", dst=destination, oif=index, scope=SCOPE_LINK, prefsrc=source)
+        with saying(f"add route to {destination} on {name}"):
+            self.route.route("replace", dst=destination, oif=index, scope=SCOPE_LINK, prefsrc=source)
 
     def way_to(self, address: str) -> tuple[int, str] | None:
         """(ifindex, own address) by which packets for the address would leave; None: there is no way."""
-        with _saying(f"find route to {address}"):
+        with saying(f"find route to {address}"):
             try:
-                found = list(self._route.route("get", dst=address))
+                found = list(self.route.route("get", dst=address))
             except NetlinkError as error:
                 if error.code in (errno.ENETUNREACH, errno.EHOSTUNREACH):
                     return None
@@ -291,14 +294,14 @@ class Links:
     def ensure_neighbour(self, address: str, mac: str, name: str) -> None:
         """The address has this MAC address on the interface, for ever."""
         index = self.need(name).index
-        with _saying(f"add neighbour {address} of {name}"):
-            self._route.neigh("replace", dst=address, lladdr=mac, ifindex=index, state="permanent")
+        with saying(f"add neighbour {address} of {name}"):
+            self.route.neigh("replace", dst=address, lladdr=mac, ifindex=index, state="permanent")
 
     def neighbours(self, name: str) -> dict[str, str]:
         """IPv4 address -> MAC address, of the interface's neighbours that stay for ever."""
         index = self.need(name).index
-        with _saying(f"list neighbours of {name}"):
-            found = self._route.neigh("dump", family=socket.AF_INET)
+        with saying(f"list neighbours of {name}"):
+            found = self.route.neigh("dump", family=socket.AF_INET)
             return {
                 str(m.get_attr("NDA_DST")): str(m.get_attr("NDA_LLADDR"))
                 for m in found
@@ -313,23 +316,23 @@ class Links:
             self.delete(name)
             link = None
         if link is None:
-            with _saying(f"add {kind} {name}"):
-                self._route.link("add", ifname=name, kind=kind, **how)
+            with saying(f"add {kind} {name}"):
+                self.route.link("add", ifname=name, kind=kind, **how)
         return self.need(name)
 
     def _add_veth(self, name: str, mtu: int, mac: str, peer: dict[str, Any]) -> None:
         # IFF_UP must not be asked for here: the kernel refuses it while the peer is down, after a long wait.
         own = {"address": mac} if mac else {}
-        with _saying(f"add veth {name} with peer {peer['ifname']}"):
-            self._route.link("add", ifname=name, kind="veth", mtu=mtu, peer=peer, **own)
+        with saying(f"add veth {name} with peer {peer['ifname']}"):
+            self.route.link("add", ifname=name, kind="veth", mtu=mtu, peer=peer, **own)
 
     def _joined(self, here: Link, beyond: Link, fd: int) -> bool:
         """Whether these two are the ends of one pair. Numbers of interfaces repeat between namespaces, so the id of
         the peer's namespace must agree too: a pair into a namespace that is being torn down looks alike otherwise."""
         if here.kind != "veth" or beyond.kind != "veth" or here.peer != beyond.index or beyond.peer != here.index:
             return False
-        with _saying(f"read namespace of the peer of {here.name}"):
-            answer = self._route.get_netnsid(fd=fd)
+        with saying(f"read namespace of the peer of {here.name}"):
+            answer = self.route.get_netnsid(fd=fd)
         nsid = answer["nsid"] if answer else None
         return here.peer_nsid is None or here.peer_nsid == nsid
 
@@ -358,6 +361,7 @@ def _link(body: bytes) -> Link:
         peer=_number(found.get(_PEER)),
         peer_nsid=None if nsid is None else int(struct.unpack("=i", nsid)[0]),
         carrier=bool(flags & IFF_LOWER_UP),
+        queued=_text(found.get(_QUEUE, b"")) not in _NO_QUEUE,
     )
 
 
@@ -375,7 +379,7 @@ def _prefix(text: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _saying(what: str) -> Iterator[None]:
+def saying(what: str) -> Iterator[None]:
     """Turns the kernel's refusal into an error of ours that says what was tried."""
     try:
         yield

@@ -3,10 +3,21 @@ on the host that held it. Pure."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from node_agent.datapath.layout import EndpointKey, EndpointRow, LocalRow, PortKey, PortRow
 from node_agent.model.addresses import endpoint_mac, gateway
 from node_agent.model.objects import NetworkEndpoint, Subnet
 from node_agent.rows.image import MapImage, mac_bytes, mapped, network, number, row
+
+
+@dataclass(frozen=True)
+class Port:
+    """The host side of an endpoint's veth. `queued`: it has a queueing discipline, by which somebody bounds what the
+    endpoint receives."""
+
+    ifindex: int
+    queued: bool = False
 
 
 def endpoint_rows(endpoint: NetworkEndpoint, subnet: Subnet, vni: int) -> MapImage:
@@ -24,9 +35,9 @@ def endpoint_rows(endpoint: NetworkEndpoint, subnet: Subnet, vni: int) -> MapIma
     return row("endpoints", EndpointKey(vni=vni, addr=mapped(endpoint.spec.address)), value)
 
 
-def local_rows(endpoint: NetworkEndpoint, subnet: Subnet, vni: int, *, slot: int, ifindex: int) -> MapImage:
-    """The holding host's rows. `ifindex`: host side of the endpoint's veth; `slot`: flow table of its VPC."""
-    if not vni or not slot or not ifindex:
+def local_rows(endpoint: NetworkEndpoint, subnet: Subnet, vni: int, *, slot: int, port: Port | None) -> MapImage:
+    """The holding host's rows. `slot`: flow table of its VPC."""
+    if not vni or not slot or port is None:
         return {}
     address, base = mapped(endpoint.spec.address), network(subnet.spec.cidr)[0]
     mac, first = mac_bytes(endpoint_mac(vni, endpoint.spec.address)), number(gateway(subnet.spec.cidr))
@@ -34,11 +45,19 @@ def local_rows(endpoint: NetworkEndpoint, subnet: Subnet, vni: int, *, slot: int
         **row(
             "locals",
             EndpointKey(vni=vni, addr=address),
-            LocalRow(ifindex=ifindex, slot=slot, subnet=base, gateway=first, mac=mac, tag=endpoint.tag),
+            LocalRow(
+                ifindex=port.ifindex,
+                slot=slot,
+                subnet=base,
+                gateway=first,
+                mac=mac,
+                tag=endpoint.tag,
+                queued=port.queued,
+            ),
         ),
         **row(
             "ports",
-            PortKey(ifindex=ifindex),
+            PortKey(ifindex=port.ifindex),
             PortRow(
                 vni=vni,
                 slot=slot,

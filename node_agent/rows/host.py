@@ -14,7 +14,7 @@ from typing import Any
 from node_agent.model.objects import NetworkEndpoint, NetworkService, Subnet, Vpc
 from node_agent.rows import slots as slot_table
 from node_agent.rows.diff import Change, diff
-from node_agent.rows.endpoints import endpoint_rows, local_rows, moved_rows
+from node_agent.rows.endpoints import Port, endpoint_rows, local_rows, moved_rows
 from node_agent.rows.image import MapImage, merged
 from node_agent.rows.services import SHARED, Claims, service_rows
 from node_agent.rows.subnets import bounces, subnet_rows
@@ -29,7 +29,7 @@ VPC, SUBNET, ENDPOINT, SERVICE = Vpc.kind, Subnet.kind, NetworkEndpoint.kind, Ne
 class World:
     """What one host's agent knows.
 
-    `links`: endpoint name -> ifindex of its veth, for the endpoints held here. `slots`: VNI -> flow table.
+    `links`: by endpoint name, for the endpoints held here. `slots`: VNI -> flow table.
     `listed`: lists that were seen completely: (VPC, name) its subnets, (SERVICE, name of a VPC) its services, (SUBNET,
     name) its endpoints. `stale`: names of subnets whose endpoints could not be watched for a while. `awaited`: VNIs of
     which an endpoint is being made.
@@ -40,7 +40,7 @@ class World:
     subnets: Mapping[str, Subnet] = field(default_factory=dict)
     endpoints: Mapping[str, NetworkEndpoint] = field(default_factory=dict)
     services: Mapping[str, NetworkService] = field(default_factory=dict)
-    links: Mapping[str, int] = field(default_factory=dict)
+    links: Mapping[str, Port] = field(default_factory=dict)
     slots: Mapping[int, int] = field(default_factory=dict)
     listed: frozenset[Key] = frozenset()
     stale: frozenset[str] = frozenset()
@@ -125,12 +125,12 @@ class Desired:
         objects[kind].pop(name, None)
         return self._settle(dirty | {(kind, name)}, beside)
 
-    def link(self, name: str, ifindex: int) -> list[Change]:
-        """An endpoint has its veth here now; ifindex 0: it has none any more."""
+    def link(self, name: str, port: Port | None) -> list[Change]:
+        """An endpoint has its veth here now; None: it has none any more."""
         key = (ENDPOINT, name)
         dirty = self._above(key) | {key}
-        if ifindex:
-            self._links[name] = ifindex
+        if port:
+            self._links[name] = port
         else:
             self._links.pop(name, None)
         return self._settle(dirty | self._above(key))
@@ -308,5 +308,5 @@ def _rows_of_endpoint(world: World, name: str) -> MapImage:
         return {}
     vni = vpc.status.vni
     known = endpoint_rows(endpoint, subnet, vni) if bounces(subnet, vpc, world.host) else {}
-    held = local_rows(endpoint, subnet, vni, slot=world.slots.get(vni, 0), ifindex=world.links.get(name, 0))
+    held = local_rows(endpoint, subnet, vni, slot=world.slots.get(vni, 0), port=world.links.get(name))
     return merged((known, held or moved_rows(endpoint, vni, world.host)))

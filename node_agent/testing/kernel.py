@@ -10,6 +10,7 @@ from node_agent.agent.kernel import Device, Uplink
 from node_agent.agent.outside import Outlet
 from node_agent.model.errors import Invalid, MizarError, Permanent
 from node_agent.model.objects import ProgramStatus
+from node_agent.rows.endpoints import Port
 
 WANTED = {"xdp": "transit_xdp", "tc": "transit_tc"}
 ENDPOINT_PROGRAM = "endpoint_tc"
@@ -33,7 +34,7 @@ class FakeKernel:
         self.settled = False
         self.hooks: dict[str, str] = {}
         self.devices: dict[str, Device] = {}
-        self.indexes: dict[str, int] = {}
+        self.ports: dict[str, Port] = {}
         self.endpoint_hooks: dict[str, str] = {}
         self.sent: list[tuple[str, bytes]] = []
         self.answer: Callable[[str, bytes], None] = lambda address, payload: None
@@ -96,13 +97,13 @@ class FakeKernel:
             for hook, name in sorted(self.hooks.items())
         )
 
-    def endpoint_links(self) -> dict[str, int]:
-        return dict(self.indexes)
+    def endpoint_links(self) -> dict[str, Port]:
+        return dict(self.ports)
 
     def namespace_exists(self, path: Path) -> bool:
         return path in self.namespaces
 
-    def make_endpoint(self, device: Device) -> int:
+    def make_endpoint(self, device: Device) -> Port:
         if device.netns not in self.namespaces:
             raise Permanent(f"open network namespace {device.netns}: no such file")
         self._step(f"make {device.veth}")
@@ -110,12 +111,12 @@ class FakeKernel:
             self.remove_endpoint(device.veth)
         if device.veth not in self.devices:
             self._next_index += 1
-            self.indexes[device.veth] = self._next_index
+            self.ports[device.veth] = Port(self._next_index, queued=bool(device.bandwidth.ingress.bits))
         self.devices[device.veth] = device
         self.endpoint_hooks[device.veth] = ENDPOINT_PROGRAM
-        return self.indexes[device.veth]
+        return self.ports[device.veth]
 
-    def bring_endpoint(self, device: Device) -> int:
+    def bring_endpoint(self, device: Device) -> Port:
         return self.make_endpoint(device)
 
     def switch_endpoint(self, device: Device) -> None:
@@ -130,7 +131,7 @@ class FakeKernel:
     def remove_endpoint(self, veth: str) -> None:
         if veth in self.devices:
             self._step(f"remove {veth}")
-        for table in (self.devices, self.indexes, self.endpoint_hooks):
+        for table in (self.devices, self.ports, self.endpoint_hooks):
             table.pop(veth, None)
 
     def send(self, address: str, payload: bytes) -> None:
@@ -141,7 +142,7 @@ class FakeKernel:
         lines = [f"uplink0 {'down' if self.down else 'up'}"]
         lines += [f"uplink0 {hook}: {name}" for hook, name in sorted(self.hooks.items())]
         lines += [
-            f"{veth} #{self.indexes[veth]} {self.endpoint_hooks.get(veth, 'no program')}: {device.interface} "
+            f"{veth} #{self.ports[veth].ifindex} {self.endpoint_hooks.get(veth, 'no program')}: {device.interface} "
             f"{device.address} {device.mac} mtu {device.mtu} in {device.netns}"
             for veth, device in sorted(self.devices.items())
         ]

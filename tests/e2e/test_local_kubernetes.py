@@ -19,6 +19,7 @@ import yaml
 
 from node_agent.emulation.cluster import control_plane, machines, node, programs
 from node_agent.kernel import cgroups
+from tests import slots
 from tests.e2e import stack as stacks
 from tests.e2e.stack import Stack, changes
 from tests.engine.engine_env import ROOT
@@ -39,11 +40,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     for each in ("tools", "images"):
         shutil.copytree(ROOT / each, made.project / each)
     subprocess.run([str(ROOT / "tools/providers/kubernetes/install.sh"), "--stand-in"], env=made.env, check=True)
-    try:
-        made.up()
-        yield made
-    finally:
-        made.close()
+    with slots.for_a_cluster():
+        try:
+            made.up()
+            yield made
+        finally:
+            made.close()
 
 
 def committed() -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Project:
         return self.run("preview", "--diff", "--stack", "test", *arguments, code=code)
 
     def destroy(self) -> str:
-        return self.run("destroy", "--yes", "--stack", "test")
+        return self.run("destroy", "--yes", "--skip-preview", "--stack", "test")
 
     def outputs(self) -> Any:
         return json.loads(self.run("stack", "output", "--json", "--stack", "test"))

@@ -32,7 +32,7 @@ def namespace(lab: Lab) -> Iterator[str]:
     name = f"test-{next(_numbers)}"
     lab.kubectl("create", "namespace", name)
     yield name
-    lab.kubectl("delete", "namespace", name, "--ignore-not-found", timeout=120)
+    lab.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false")  # nothing waits for it to be gone
 
 
 @pytest.fixture

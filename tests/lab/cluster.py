@@ -23,6 +23,7 @@ from node_agent.emulation.cluster.configs import Cluster
 from node_agent.kernel import commands
 from node_agent.kernel.commands import CommandError
 from node_agent.model.places import StackPlaces
+from tests import slots
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTROL = "control-1"
@@ -86,10 +87,11 @@ def made(name: str, workers: int = 2, *, control_node: bool = False) -> Iterator
     subprocess.run([str(ROOT / "tools/setup/kubernetes.sh")], check=True, stdin=subprocess.DEVNULL)
     mark = hashlib.sha256(name.encode()).hexdigest()[:6]
     places = StackPlaces(f"test-{os.getpid()}-{mark}")
-    try:
-        yield _make(places, workers, control_node)
-    finally:
-        cleanup.remove(places.id)
+    with slots.for_a_cluster():
+        try:
+            yield _make(places, workers, control_node)
+        finally:
+            cleanup.remove(places.id)
 
 
 def _make(places: StackPlaces, workers: int, control_node: bool) -> Lab:

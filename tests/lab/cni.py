@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from node_agent.emulation import endpoints
+from node_agent.emulation.cluster import programs
 from node_agent.kernel import commands, netns
+from tests.lab.network import Network
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "node_agent" / "cni" / "build"
@@ -93,3 +96,34 @@ class Cnitool:
         with netns.enter(self.where):
             told = commands.run(argv, 60.0, env=env).stdout
         return json.loads(told) if told.strip() else None
+
+
+def config(network: Network, host: str, **more: Any) -> dict[str, Any]:
+    """What a runtime on that host gives the plugin."""
+    said = {"vpc": "blue", "subnet": "front", **more}
+    return {"cniVersion": "1.1.0", "name": "net", "type": "mizar", "socket": str(socket(network, host)), **said}
+
+
+def socket(network: Network, host: str) -> Path:
+    return network.places.host(host).socket
+
+
+def namespace(network: Network, name: str) -> Path:
+    """A new container's."""
+    endpoints.make(network.places, f"pod-{name}")
+    return network.places.netns_path(f"pod-{name}")
+
+
+def cnitool(network: Network, host: str, *chained: Mapping[str, Any], **more: Any) -> Cnitool:
+    """The runtime of that host, with the network `net`; `more`: of our plugin's configuration."""
+    built = programs.where().containerd
+    tool = Cnitool(
+        folder=network.places.host(host).root / "runtime",
+        where=network.places.netns_path(host),
+        program=built / "bin" / "cnitool",
+        plugins=built / "cni",
+    )
+    tool.write(
+        "net", {key: value for key, value in config(network, host, **more).items() if key != "cniVersion"}, *chained
+    )
+    return tool

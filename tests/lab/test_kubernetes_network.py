@@ -87,6 +87,20 @@ def test_a_namespace_that_may_use_one_vpc_gets_no_pod_into_another(lab: Lab) -> 
     assert [item["spec"]["vpc"] for item in lab.get("networkendpoints")["items"]] == ["red"]
 
 
+def test_a_pod_is_bounded_as_its_annotations_say(lab: Lab) -> None:
+    one, two = lab.nodes
+    bounded = pod("bounded", one)
+    bounded["metadata"]["annotations"] = {
+        "kubernetes.io/ingress-bandwidth": "8M",
+        "kubernetes.io/egress-bandwidth": "4M",
+    }
+    lab.apply(bounded, pod("free", two))
+    found = addresses(lab, "bounded", "free")
+    own, other = space(lab, one, "bounded"), space(lab, two, "free")
+    assert (queued(lab, one, own), queued(lab, two, other)) == ((True, True), (False, False))
+    assert reaches(own, other, found["free"]) and reaches(other, own, found["bounded"])
+
+
 def test_many_pods_at_once_get_an_address_each(lab: Lab) -> None:
     names = {f"many-{node}-{n}": node for node in lab.nodes for n in range(BURST)}
     lab.apply(*(pod(name, node) for name, node in names.items()))
@@ -136,6 +150,14 @@ def test_a_pod_that_may_change_its_interface_gains_no_other_address_and_no_tunne
     assert reaches(anna, bert, found["bert"])
     lab.kubectl("delete", "pod", "mallory", "--timeout=60s", timeout=70)
     until(lambda: len(lab.get("networkendpoints")["items"]) == 2, PATIENCE, "its address to be free")
+
+
+def queued(lab: Lab, node: str, where: Path) -> tuple[bool, bool]:
+    """Whether what a pod receives, and what it sends, passes a queue."""
+    with links.opened(where) as pod, links.opened(lab.places.netns_path(node)) as host:
+        inside = pod.need("eth0")
+        [outside] = [link for link in host.all() if (link.index, link.peer) == (inside.peer, inside.index)]
+        return outside.queued, inside.queued
 
 
 def say(where: Path, target: str, port: int, source: str = "0.0.0.0") -> None:

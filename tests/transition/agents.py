@@ -16,6 +16,7 @@ from node_agent.agent.log import Log
 from node_agent.cni.protocol import Reply, Request
 from node_agent.datapath.layout import EndpointKey, EndpointRow, FlowEntry, FlowFlag, SubnetKey
 from node_agent.datapath.query import asked_flow
+from node_agent.model.bandwidth import UNBOUNDED, Bandwidth
 from node_agent.model.config import AgentConfig
 from node_agent.model.objects import (
     MemberState,
@@ -127,7 +128,16 @@ class Agents:
                 if host.alive:
                     host.agent.turn()
 
-    def add(self, host: str, container: str, *, subnet: str = "s1", address: str = "", vpc: str = "blue") -> Reply:
+    def add(
+        self,
+        host: str,
+        container: str,
+        *,
+        subnet: str = "s1",
+        address: str = "",
+        vpc: str = "blue",
+        bandwidth: Bandwidth = UNBOUNDED,
+    ) -> Reply:
         return self.ask(
             host,
             Request(
@@ -138,7 +148,7 @@ class Agents:
                 subnet=subnet,
                 address=address,
                 workload=container,
-            ),
+            ).within(bandwidth),
         )
 
     def netns(self, host: str, container: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ from node_agent.agent import claims
 from node_agent.agent.endpoints import ABANDONED, AGAIN, LATE
 from node_agent.cni import protocol
 from node_agent.cni.protocol import Reply, Request
-from node_agent.datapath.layout import EndpointKey, FlowEntry, FlowKey, PortKey
+from node_agent.datapath.layout import EndpointKey, FlowEntry, FlowKey, LocalRow, PortKey
 from node_agent.model.addresses import Usable
+from node_agent.model.bandwidth import Bandwidth, Rate
 from node_agent.model.errors import Temporary
 from node_agent.model.objects import NetworkEndpoint, NetworkEndpointSpec, NetworkHost, NetworkHostSpec, Subnet, Vpc
 from node_agent.model.places import veth_name
+from node_agent.rows.endpoints import Port
 from node_agent.rows.image import mapped
 from node_agent.testing.store import FakeStore
 from tests.transition.agents import VNI, Agents, Fuse, Killed, KillingStore
@@ -179,7 +181,7 @@ def test_what_others_claimed_for_the_container_is_found(agents: Agents, late: bo
     agents.store.create(NetworkEndpoint(name=f"{VNI}-10.0.1.9", spec=spec))
     asked = Request(verb="ADD", container_id="c", netns=agents.netns("h3", "c"), vpc="blue", subnet="s1")
     if not late:
-        asked = dataclasses.replace(asked, network="net")
+        asked = replace(asked, network="net")
     assert agents.ask("h3", asked).address == "10.0.1.9"
 
 
@@ -206,7 +208,7 @@ def test_late_news_of_what_was_removed_here_removes_nothing_again(agents: Agents
     agents.settle()
     seen = agents.store.get(NetworkEndpoint, reply.endpoint)
     assert agents.delete("h3", "c").code == 0
-    late = dataclasses.replace(seen, meta=dataclasses.replace(seen.meta, deleting=True))
+    late = replace(seen, meta=replace(seen.meta, deleting=True))
     agents.hosts["h3"].agent._tables.put(late)
     assert agents.add("h3", "c").code == 0
     agents.settle()
@@ -266,7 +268,7 @@ def test_check_finds_what_is_wrong(agents: Agents) -> None:
     assert agents.ask("h3", asked) == added
     agents.hosts["h3"].kernel.remove_endpoint(next(iter(agents.hosts["h3"].kernel.devices)))
     assert agents.ask("h3", asked).code == protocol.FAILED
-    assert agents.ask("h3", dataclasses.replace(asked, container_id="x")).code == protocol.FAILED
+    assert agents.ask("h3", replace(asked, container_id="x")).code == protocol.FAILED
 
 
 def test_an_endpoint_deleted_in_the_store_is_removed_here(agents: Agents) -> None:
@@ -316,7 +318,7 @@ def test_an_endpoint_whose_container_went_without_a_word_is_collected(agents: Ag
     host = agents.hosts["h3"]
     asked = Request(verb="ADD", netns=agents.netns("h3", "c"), vpc="blue", subnet="s1")
     for container, network in (("gone", "mizar"), ("lives", "mizar"), ("nobodys", "")):
-        assert agents.ask("h3", dataclasses.replace(asked, container_id=container, network=network)).code == 0
+        assert agents.ask("h3", replace(asked, container_id=container, network=network)).code == 0
     for container in ("gone", "nobodys"):
         host.kernel.remove_endpoint(veth_name(container, asked.interface))
 
@@ -415,10 +417,28 @@ def test_hosts_begin_in_different_places_and_skip_what_they_know() -> None:
 def test_a_device_that_was_made_anew_gets_new_rows(agents: Agents) -> None:
     agents.add("h3", "c")
     host = agents.hosts["h3"]
-    veth = next(iter(host.kernel.indexes))
-    host.kernel.indexes[veth] = 99
+    veth = next(iter(host.kernel.ports))
+    host.kernel.ports[veth] = Port(99)
     host.agent.check()
     assert list(host.maps.rows["ports"]) == [PortKey(ifindex=99).pack()]
+
+
+def test_a_queue_that_somebody_gave_a_device_is_used_and_check_has_no_objection(agents: Agents) -> None:
+    reply = agents.add("h3", "c")
+    host = agents.hosts["h3"]
+    veth, port = next(iter(host.kernel.ports.items()))
+    host.kernel.ports[veth] = replace(port, queued=True)
+    assert agents.ask("h3", Request(verb="CHECK", container_id="c")) == reply
+    host.agent.check()
+    assert [LocalRow.unpack(row).queued for row in host.maps.rows["locals"].values()] == [1]
+
+
+def test_a_bounded_endpoint_gets_a_bounded_device(agents: Agents) -> None:
+    bandwidth = Bandwidth(ingress=Rate(8_000_000, 80_000), egress=Rate(4_000_000))
+    agents.add("h3", "c", bandwidth=bandwidth)
+    host = agents.hosts["h3"]
+    assert [device.bandwidth for device in host.kernel.devices.values()] == [bandwidth]
+    assert [LocalRow.unpack(row).queued for row in host.maps.rows["locals"].values()] == [1]
 
 
 def test_names_in_tests_are_those_of_the_store(agents: Agents) -> None:

@@ -9,6 +9,7 @@ from node_agent.datapath.layout import Config, DropKey, DropReason, EndpointKey,
 from node_agent.model.errors import Invalid, Permanent, Temporary
 from node_agent.model.objects import NetworkHost, Subnet, Vpc
 from node_agent.rows.config import KEY
+from node_agent.rows.endpoints import Port
 from node_agent.rows.image import mapped, number
 from tests.transition.agents import VNI, Agents
 
@@ -97,8 +98,8 @@ def test_status_verb_tells_and_touches_nothing(agents: Agents) -> None:
     host.kernel.down = True
     host.maps.rows["serving"].clear()
     del host.maps.sizes[1], host.maps.flows[1]
-    veth = next(iter(host.kernel.indexes))
-    host.kernel.indexes[veth] += 100
+    veth = next(iter(host.kernel.ports))
+    host.kernel.ports[veth] = Port(100)
     before, steps = str(host.kernel) + str(host.maps), len(host.maps.steps)
     reply = agents.ask("h0", Request(verb="STATUS"))
     assert reply.code == protocol.LIMITED

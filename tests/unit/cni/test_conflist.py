@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,13 +31,19 @@ def test_the_list_says_where_the_agent_is_and_what_follows(config: CniConfig) ->
             {
                 "type": "mizar",
                 "socket": "/run/mizar/agent.sock",
-                "capabilities": {"io.kubernetes.cri.pod-annotations": True},
+                "capabilities": {"io.kubernetes.cri.pod-annotations": True, "bandwidth": True},
                 "vpc": "blue",
                 "subnet": "front",
             },
             {"type": "portmap", "capabilities": {"portMappings": True}},
         ],
     }
+
+
+def test_bounds_are_left_to_a_plugin_for_them(config: CniConfig) -> None:
+    ours, theirs = json.loads(conflist.text(replace(config, chained=("bandwidth",)), "/s"))["plugins"]
+    assert "bandwidth" not in ours["capabilities"]
+    assert theirs == {"type": "bandwidth", "capabilities": {"bandwidth": True}}
 
 
 def test_the_program_comes_first_and_the_list_last(config: CniConfig, tmp_path: Path) -> None:

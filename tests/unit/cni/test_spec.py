@@ -6,6 +6,7 @@ import pytest
 
 from node_agent.cni import spec
 from node_agent.cni.protocol import Reply
+from node_agent.model.bandwidth import Bandwidth, Rate
 from node_agent.model.errors import Invalid
 
 CONFIG: dict[str, Any] = {"cniVersion": "1.1.0", "name": "net", "type": "mizar"}
@@ -61,6 +62,19 @@ def test_a_pods_annotations_come_from_runtimes_that_hand_them_over() -> None:
     for wrong in ({spec.POD_ANNOTATIONS: ["x"]}, {spec.POD_ANNOTATIONS: {"a": 1}}, "x"):
         with pytest.raises(Invalid, match="runtimeConfig"):
             network(runtimeConfig=wrong)
+
+
+def test_bounds_are_of_what_runtimes_say_in_bits() -> None:
+    said = {"ingressRate": 8_000_000, "ingressBurst": 80_000, "egressRate": 4_000_000}
+    assert network(runtimeConfig={"bandwidth": said}).bandwidth == Bandwidth(
+        ingress=Rate(8_000_000, 80_000), egress=Rate(4_000_000)
+    )
+    assert network(runtimeConfig={"bandwidth": {}}).bandwidth == network().bandwidth == Bandwidth()
+    with pytest.raises(Invalid) as refused:
+        network(runtimeConfig={"bandwidth": {"ingressRate": -1, "egressRate": "8M", "egressBurst": True}})
+    assert [each.split(": ")[2] for each in refused.value.mistakes] == ["ingressRate", "egressRate", "egressBurst"]
+    with pytest.raises(Invalid, match="runtimeConfig: bandwidth"):
+        network(runtimeConfig={"bandwidth": 8})
 
 
 def test_arguments_are_pairs() -> None:

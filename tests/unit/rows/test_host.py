@@ -37,6 +37,7 @@ from node_agent.model.objects import (
     VpcStatus,
 )
 from node_agent.rows import diff
+from node_agent.rows.endpoints import Port
 from node_agent.rows.host import Desired, World, bounced
 from node_agent.rows.image import mapped, number
 from tests.whole import apply, desired
@@ -94,7 +95,7 @@ def service(
 def world(
     host: str,
     *objects: Vpc | Subnet | NetworkEndpoint | NetworkService,
-    links: dict[str, int] | None = None,
+    links: dict[str, Port] | None = None,
     slots: dict[int, int] | None = None,
 ) -> World:
     vpcs = {o.name: o for o in objects if isinstance(o, Vpc)}
@@ -150,19 +151,25 @@ def test_a_joining_bouncer_already_holds_its_rows() -> None:
     assert SubnetRow.unpack(next(iter(image["subnets"].values()))).bouncers == 0b110
 
 
+def test_what_is_for_an_endpoint_with_a_queue_passes_it() -> None:
+    links = {A.name: Port(42, queued=True)}
+    image = desired(world("h5", vpc(MEMBERS), subnet((0, 1)), A, links=links, slots={7: 9}))
+    assert [LocalRow.unpack(row).queued for row in image["locals"].values()] == [1]
+
+
 def test_a_host_with_an_endpoint_knows_whom_to_ask() -> None:
-    image = desired(world("h5", vpc(MEMBERS), subnet((0, 1)), A, links={A.name: 42}, slots={7: 9}))
+    image = desired(world("h5", vpc(MEMBERS), subnet((0, 1)), A, links={A.name: Port(42)}, slots={7: 9}))
     assert set(image) == {"vpcs", "subnets", "locals", "ports"}
     local = LocalRow.unpack(image["locals"][EndpointKey(vni=7, addr=mapped("10.0.1.2")).pack()])
     port = PortRow.unpack(image["ports"][PortKey(ifindex=42).pack()])
     assert (local.ifindex, local.slot, local.tag, local.mac) == (42, 9, A.tag, port.mac)
-    assert local.gateway == port.gateway
+    assert (local.gateway, local.queued) == (port.gateway, 0)
     assert (port.vni, port.slot, port.gateway, port.tag) == (7, 9, number("10.0.1.1"), A.tag)
 
 
 def test_a_host_without_role_holds_nothing() -> None:
     assert desired(world("h9", vpc(MEMBERS), subnet((0, 1)), A)) == {}
-    assert desired(world("h0", vpc(MEMBERS, vni=0), subnet((0, 1)), A, links={A.name: 4}, slots={})) == {}
+    assert desired(world("h0", vpc(MEMBERS, vni=0), subnet((0, 1)), A, links={A.name: Port(4)}, slots={})) == {}
 
 
 def test_serving_waits_for_the_list_and_tells_of_a_stale_one() -> None:
@@ -233,7 +240,8 @@ def random_event(rng: random.Random, model: Desired) -> list[diff.Change]:
         return model.gone("NetworkEndpoint", f"{vni}-{at}")
     if pick == 8:
         # An interface's number belongs to one endpoint at a time.
-        return model.link(f"{vni}-{at}", rng.choice([0, vni << 16 | number_ << 8 | int(at.rpartition(".")[2])]))
+        port = Port(vni << 16 | number_ << 8 | int(at.rpartition(".")[2]), rng.choice([False, True]))
+        return model.link(f"{vni}-{at}", rng.choice([None, port]))
     if pick in (9, 10):
         chosen = [f"10.{vni}.{number_}.{i}" for i in rng.sample(range(2, 6), rng.randrange(4))]
         backends = [ServiceBackend(address=a, state=rng.choice(["ready", "ready", "terminating"])) for a in chosen]
@@ -272,14 +280,14 @@ def test_an_endpoint_changes_only_its_own_rows() -> None:
 
 def test_the_first_endpoint_brings_its_parents_rows_before_its_own() -> None:
     model = Desired(world("h5", vpc(MEMBERS), subnet((0, 1)), A))
-    assert [str(c) for c in model.link(A.name, 3)] == [
+    assert [str(c) for c in model.link(A.name, Port(3))] == [
         "put 1 of vpcs",
         "put 1 of subnets",
         "put 1 of locals",
         "put 1 of ports",
     ]
     assert model.world.slots == {7: 1}
-    assert [str(c) for c in model.link(A.name, 0)] == [
+    assert [str(c) for c in model.link(A.name, None)] == [
         "delete 1 of ports",
         "delete 1 of locals",
         "delete 1 of subnets",

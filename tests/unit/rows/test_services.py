@@ -19,6 +19,7 @@ from node_agent.datapath.layout import (
 )
 from node_agent.model.objects import BackendPort, NetworkService, NetworkServiceSpec, ServiceBackend, ServicePort
 from node_agent.rows import host as host_rows
+from node_agent.rows.endpoints import Port
 from node_agent.rows.host import Desired
 from node_agent.rows.image import MapImage, number
 from node_agent.rows.services import service_rows
@@ -106,7 +107,7 @@ def test_a_service_without_ready_backends_is_known_and_empty() -> None:
 
 def test_members_alone_know_services() -> None:
     assert not {"services", "maglev", "backends"} & set(at("h5", DNS))
-    holder = desired(world("h5", vpc(MEMBERS), subnet((0, 1)), A, DNS, links={A.name: 42}, slots={7: 9}))
+    holder = desired(world("h5", vpc(MEMBERS), subnet((0, 1)), A, DNS, links={A.name: Port(42)}, slots={7: 9}))
     assert not {"services", "maglev", "backends"} & set(holder)
     assert {"services", "maglev", "backends"} <= set(at("h1", DNS))
     assert "services" not in desired(world("h0", vpc(MEMBERS, vni=0), DNS))
