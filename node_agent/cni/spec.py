@@ -141,8 +141,10 @@ def _bandwidth(raw: object, mistakes: list[str]) -> Bandwidth:
         mistakes.append(f"runtimeConfig: {BANDWIDTH}: not a JSON object")
         return UNBOUNDED
 
+    said = {str(key).lower(): value for key, value in found.items()}  # containerd says IngressRate
+
     def bits(key: str) -> int:
-        value = found.get(key, 0)
+        value = said.get(key.lower(), 0)
         if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
             return value
         mistakes.append(f"runtimeConfig: {BANDWIDTH}: {key}: {value!r} is no number of bits")

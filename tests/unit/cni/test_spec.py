@@ -69,6 +69,8 @@ def test_bounds_are_of_what_runtimes_say_in_bits() -> None:
     assert network(runtimeConfig={"bandwidth": said}).bandwidth == Bandwidth(
         ingress=Rate(8_000_000, 80_000), egress=Rate(4_000_000)
     )
+    capital = {key[0].upper() + key[1:]: value for key, value in said.items()}  # as containerd writes them
+    assert network(runtimeConfig={"bandwidth": capital}) == network(runtimeConfig={"bandwidth": said})
     assert network(runtimeConfig={"bandwidth": {}}).bandwidth == network().bandwidth == Bandwidth()
     with pytest.raises(Invalid) as refused:
         network(runtimeConfig={"bandwidth": {"ingressRate": -1, "egressRate": "8M", "egressBurst": True}})
