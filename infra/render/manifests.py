@@ -35,7 +35,8 @@ NOBODY = 65532
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
     """`image`: as pods ask for it, by digest. `pins`: folder on a BPF file system of the node. `vpc`, `subnet`: of pods
-    that say nothing, "" for none. `listed`: what pods of every VPC may reach in the underlay."""
+    that say nothing, "" for none. `host_vpc`: of the hosts, "" for none. `listed`: what pods of every VPC may
+    reach in the underlay."""
 
     stack: str
     image: str
@@ -45,6 +46,7 @@ class Wanted:
     flow_entries: int = 16384
     vpc: str = ""
     subnet: str = ""
+    host_vpc: str = ""
     listed: tuple[Listed, ...] = ()
 
 
@@ -84,6 +86,7 @@ def agent_config(wanted: Wanted) -> str:
                 vpc=wanted.vpc,
                 subnet=wanted.subnet,
                 chained=("portmap",),
+                host_vpc=wanted.host_vpc,
             ),
             listed=wanted.listed,
         )

@@ -179,6 +179,7 @@ def _wanted(plan: Plan, built: images.Built) -> manifests.Wanted:
         flow_entries=plan.flow_entries,
         vpc=first.vpc,
         subnet=first.name,
+        host_vpc=next((vpc.name for vpc in plan.vpcs if vpc.host_reachable), ""),
         listed=(
             Listed(address=plan.control.address, port=API_PORT, protocol="tcp"),
             Listed(address=plan.control.address, port=DNS_PORT, protocol="udp"),

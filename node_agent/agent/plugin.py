@@ -141,6 +141,8 @@ class Plugin:
             chosen = choose([*wishes, default], self._store)
         except MizarError as error:
             return self._refused(request, error)
+        if network.ports and chosen.vpc != network.host_vpc:
+            return self._refused(request, _no_host_ports(network, chosen))
         stages.lap("who")
         reply = self._under(replace(wanted, vpc=chosen.vpc, subnet=chosen.subnet))
         if reply.code:
@@ -206,6 +208,13 @@ class Plugin:
             self._queue.forget(path)
             self._log.info("late removal done", container=removal.container_id, interface=removal.interface)
         return reply
+
+
+def _no_host_ports(network: spec.Network, chosen: Wish) -> Invalid:
+    """By the host's routes `portmap` would send the packets to another VPC's pod of that address, or to nobody."""
+    hosts = f"in VPC {network.host_vpc!r} only" if network.host_vpc else "in no VPC"
+    ports = ", ".join(map(str, network.ports))
+    return Invalid([f"hostPort: {ports}: not for a pod of VPC {chosen.vpc!r}, as the hosts are {hosts}"])
 
 
 def _plain(request: Request) -> Request:

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from node_agent.cni.spec import BANDWIDTH, POD_ANNOTATIONS
+from node_agent.cni.spec import BANDWIDTH, POD_ANNOTATIONS, PORTS
 from node_agent.model.config import CniConfig
 from node_agent.model.errors import Permanent
 
@@ -27,7 +27,10 @@ def text(config: CniConfig, socket: str) -> str:
     ours: dict[str, Any] = {"type": PROGRAM, "socket": socket, "capabilities": {POD_ANNOTATIONS: True}}
     if BANDWIDTH not in config.chained:  # else it is that plugin's to see to
         ours["capabilities"][BANDWIDTH] = True
-    ours |= {key: value for key, value in (("vpc", config.vpc), ("subnet", config.subnet)) if value}
+    if "portmap" in config.chained:
+        ours["capabilities"][PORTS] = True
+    places = (("vpc", config.vpc), ("subnet", config.subnet), ("hostVpc", config.host_vpc))
+    ours |= {key: value for key, value in places if value}
     plugins = [ours, *({"type": name, "capabilities": CAPABILITIES[name]} for name in config.chained)]
     return json.dumps({"cniVersion": "1.1.0", "name": NETWORK, "plugins": plugins}, indent=2) + "\n"
 

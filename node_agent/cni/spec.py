@@ -21,6 +21,8 @@ POD_ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
 """The capability by which runtimes of the CRI hand over what a pod is annotated with."""
 BANDWIDTH = "bandwidth"
 """The capability by which runtimes say how much a container may receive and send."""
+PORTS = "portMappings"
+"""The capability by which runtimes say which ports of its host are to be a container's."""
 Attachment = tuple[str, str]  # container id, interface
 
 
@@ -31,6 +33,7 @@ class OtherVersion(Permanent):
 @dataclass(frozen=True, kw_only=True)
 class Network:
     """A CNI network as the runtime has it. `vpc`, `subnet`: where to put what nobody puts elsewhere, "" for nowhere.
+    `host_vpc`: the VPC that hosts have a port in, "" for none; `ports`: of the host, that are to be the container's.
     `previous`: the result of the plugins before us in the chain, or of our ADD for a CHECK. `valid`: what a GC is to
     leave, None when it was not said. `dns`: handed on. `annotations`: of the pod, None from a runtime that does not
     say."""
@@ -44,6 +47,8 @@ class Network:
     dns: dict[str, Any] | None = None
     annotations: dict[str, str] | None = None
     bandwidth: Bandwidth = UNBOUNDED
+    host_vpc: str = ""
+    ports: tuple[int, ...] = ()
 
 
 def network(config: str) -> Network:
@@ -57,7 +62,7 @@ def network(config: str) -> Network:
     version = raw.get("cniVersion")
     if version not in VERSIONS:
         raise OtherVersion(f"cniVersion: {version!r} is none of {', '.join(VERSIONS)}")
-    texts = {key: raw.get(key, "") for key in ("name", "vpc", "subnet")}
+    texts = {key: raw.get(key, "") for key in ("name", "vpc", "subnet", "hostVpc")}
     mistakes = [f"{key}: {value!r} is no string" for key, value in texts.items() if not isinstance(value, str)]
     if not texts["name"]:
         mistakes.append("name: missing, or empty")
@@ -66,6 +71,7 @@ def network(config: str) -> Network:
             mistakes.append(f"{key}: not a JSON object")
     annotations = _annotations(raw.get("runtimeConfig"), mistakes)
     bandwidth = _bandwidth(raw.get("runtimeConfig"), mistakes)
+    ports = _ports(raw.get("runtimeConfig"), mistakes)
     valid = _valid(raw.get("cni.dev/valid-attachments"), mistakes)
     if mistakes:
         raise Invalid(mistakes)
@@ -79,6 +85,8 @@ def network(config: str) -> Network:
         dns=raw.get("dns"),
         annotations=annotations,
         bandwidth=bandwidth,
+        host_vpc=texts["hostVpc"],
+        ports=ports,
     )
 
 
@@ -141,7 +149,7 @@ def _bandwidth(raw: object, mistakes: list[str]) -> Bandwidth:
         mistakes.append(f"runtimeConfig: {BANDWIDTH}: not a JSON object")
         return UNBOUNDED
 
-    said = {str(key).lower(): value for key, value in found.items()}  # containerd says IngressRate
+    said = _any_case(found)
 
     def bits(key: str) -> int:
         value = said.get(key.lower(), 0)
@@ -153,6 +161,25 @@ def _bandwidth(raw: object, mistakes: list[str]) -> Bandwidth:
     return Bandwidth(
         ingress=Rate(bits("ingressRate"), bits("ingressBurst")), egress=Rate(bits("egressRate"), bits("egressBurst"))
     )
+
+
+def _ports(raw: object, mistakes: list[str]) -> tuple[int, ...]:
+    found = raw.get(PORTS) if isinstance(raw, dict) else None
+    if not isinstance(found, list | None) or not all(isinstance(each, dict) for each in found or ()):
+        mistakes.append(f"runtimeConfig: {PORTS}: no list of JSON objects")
+        return ()
+    ports = [_any_case(each).get("hostport", 0) for each in found or ()]
+    mistakes += [f"runtimeConfig: {PORTS}: hostPort: {each!r} is no port" for each in ports if not _is_port(each)]
+    return tuple(each for each in ports if each and _is_port(each))
+
+
+def _is_port(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 0xFFFF  # 0: none
+
+
+def _any_case(raw: dict[str, Any]) -> dict[str, Any]:
+    """By lower-case key, as plugins in Go read it: containerd writes IngressRate for ingressRate."""
+    return {key.lower(): value for key, value in raw.items()}
 
 
 def _valid(raw: object, mistakes: list[str]) -> frozenset[Attachment] | None:

@@ -37,6 +37,7 @@ class CniConfig:
     `conflist`: the configuration list that it writes, "" for none. `plugin`: the compiled plugin that it puts into the
     folder `programs` before, "" when somebody else does. `socket`: the agent's, as the plugin sees it; "": the same.
     `vpc`, `subnet`: where pods are put that nobody put elsewhere, "" for nowhere. `chained`: plugins that follow ours.
+    `host_vpc`: the VPC that the hosts have a port in, "" for none; `portmap` gets no pod of another one to work on.
     """
 
     conflist: str = ""
@@ -46,6 +47,7 @@ class CniConfig:
     vpc: str = ""
     subnet: str = ""
     chained: tuple[str, ...] = ()
+    host_vpc: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

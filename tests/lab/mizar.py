@@ -94,6 +94,8 @@ def start_agent(lab: Lab, host: str, store: str, listed: tuple[Listed, ...] = ()
                 socket=f"/run/mizar/{places.socket.name}",
                 vpc="blue",
                 subnet="front",
+                chained=("portmap",),
+                host_vpc="blue",
             ),
             listed=listed,
         )

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from infra.providers.host_port import HostPortProps, HostPortProvider
+from node_agent.emulation import hosts
 from node_agent.emulation.cluster import host_port
 from node_agent.kernel import links, netns
 from node_agent.kernel.commands import CommandError
 from tests.lab import mizar
 from tests.lab.cluster import Lab
+from tests.lab.server import NAME_BYTES, Server
 from tests.waiting import until
 
 pytestmark = pytest.mark.root
 
 PATIENCE = 60.0  # seconds; a bound for a loaded machine, nothing is measured by it
 PROVIDER = HostPortProvider()
+SERVED, DOOR = 8080, 18080
 
 
 lab = mizar.fixture()
@@ -41,6 +47,27 @@ def port(lab: Lab) -> Iterator[HostPortProps]:
     PROVIDER.ensure(props, None)
     yield props
     PROVIDER.remove(props)
+
+
+def with_host_port(name: str, node: str, **annotations: str) -> dict[str, Any]:
+    """A pod whose port SERVED is its host's DOOR, TCP and UDP."""
+    made = mizar.pod(name, node, **annotations)
+    made["spec"]["containers"][0]["ports"] = [
+        {"containerPort": SERVED, "hostPort": DOOR, "protocol": protocol} for protocol in ("TCP", "UDP")
+    ]
+    return made
+
+
+def said(where: Path, address: str, kind: socket.SocketKind) -> str:
+    """Who answers at DOOR of that address; "": nobody."""
+    with netns.enter(where):
+        sock = socket.socket(socket.AF_INET, kind)
+    with sock, contextlib.suppress(OSError):
+        sock.settimeout(5.0)
+        sock.connect((address, DOOR))
+        sock.send(b"who")
+        return sock.recv(NAME_BYTES).decode().strip()
+    return ""
 
 
 def answers(where: Path, address: str) -> bool:
@@ -77,6 +104,51 @@ def test_it_is_repaired_and_keeps_its_address(lab: Lab, pods: dict[str, str], po
     assert all(answers(lab.places.netns_path(port.host), address) for address in pods.values())
 
 
+def test_a_port_of_the_host_is_a_pods(lab: Lab, pods: dict[str, str], port: HostPortProps) -> None:
+    other = next(node for node in lab.nodes if node != port.host)
+    lab.apply(with_host_port("door", port.host))
+    mizar.addresses(lab, "door")
+    inside, host, away = mizar.space(lab, port.host, "door"), *map(lab.places.netns_path, (port.host, other))
+    own = (PROVIDER.observe(port) or {})["address"]
+    with contextlib.closing(Server(inside, SERVED, "door")):
+        for asker, address in (
+            (away, lab.nodes[port.host].address),
+            (host, lab.nodes[port.host].address),
+            (host, "127.0.0.1"),
+            (mizar.space(lab, other, f"on-{other}"), own),
+            (mizar.space(lab, port.host, f"on-{port.host}"), own),
+            (inside, own),
+        ):
+            assert said(asker, address, socket.SOCK_STREAM) == "door", (asker, address)
+            assert said(asker, address, socket.SOCK_DGRAM) == "door", (asker, address)
+    lab.kubectl("delete", "pod", "door", "--timeout=60s", timeout=70)
+    assert said(away, lab.nodes[port.host].address, socket.SOCK_STREAM) == ""
+
+
+def test_a_pod_of_a_vpc_that_hosts_are_not_in_gets_no_port_of_theirs(
+    lab: Lab, pods: dict[str, str], port: HostPortProps
+) -> None:
+    lab.apply(with_host_port("shut", port.host, vpc="red"))
+
+    def told() -> bool:
+        events = lab.get("events", "--field-selector=involvedObject.name=shut")["items"]
+        wanted = f"hostPort: {DOOR}, {DOOR}: not for a pod of VPC 'red', as the hosts are in VPC 'blue' only"
+        return any(wanted in event["message"] for event in events)
+
+    until(told, PATIENCE, lambda: lab.kubectl("get", "events"))
+    lab.kubectl("delete", "pod", "shut", "--timeout=60s", timeout=70)
+
+
+def test_nobody_else_gets_into_the_vpc_by_a_host(lab: Lab, pods: dict[str, str], port: HostPortProps) -> None:
+    other = next(node for node in lab.nodes if node != port.host)
+    away, target = lab.places.netns_path(other), pods[port.host]
+    with links.opened(away) as net:
+        net.ensure_route(f"{target}/32", lab.nodes[port.host].address, hosts.UPLINK)
+    assert not answers(away, target)
+    netns.run_in(away, ["ip", "route", "del", f"{target}/32"], 10.0)
+    assert answers(lab.places.netns_path(port.host), target)
+
+
 DAMAGES: dict[str, tuple[bool, str, str]] = {  # on the host or beside it -> what is done there, what is told
     "a route": (True, "ip route del 10.50.0.0/16", "packets for 10.50.0.0 do not leave by vpc0"),
     "its link": (True, "ip link set vpc0 down", "on the host: vpc0 is down"),
@@ -84,7 +156,10 @@ DAMAGES: dict[str, tuple[bool, str, str]] = {  # on the host or beside it -> wha
     "the way back": (False, "ip link set vpc0 down", "beside the host: vpc0 is down"),
     "the way out": (False, "ip route del default", "packets for 10.50.0.0 do not leave by eth0"),
     "the gateway": (False, "ip neigh del 169.254.1.1 dev eth0", "neighbour 169.254.1.1 of eth0 is not"),
-    "forwarding": (False, "sysctl -w net.ipv4.ip_forward=0", "ip_forward is not 1"),
+    "forwarding": (False, "sysctl -w net.ipv4.ip_forward=0", "beside the host: sysctl net/ipv4/ip_forward is not 1"),
+    "its own forwarding": (True, "sysctl -w net.ipv4.ip_forward=0", "on the host: sysctl net/ipv4/ip_forward is not 1"),
+    "a rule": (True, "nft flush chain ip mizar postrouting", "masquerade"),
+    "all rules": (True, "nft delete table ip mizar", "on the host: no rule `type filter hook forward"),
 }
 
 

@@ -50,6 +50,8 @@ if [ -z "$python" ]; then
     python=$(type -P python3)
 fi
 
+raise_inotify
+
 # --- what we make -----------------------------------------------------------------------------------------------
 tools/setup/venv.sh "$python"
 [ -n "$own" ] || tools/setup/engine.sh

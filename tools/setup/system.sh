@@ -18,6 +18,7 @@ missing_packages() {
     have nsenter && have unshare && have flock || echo util-linux
     have make || echo make
     have runc || echo runc                                    # starts the containers of a local cluster
+    have nft || echo nftables                                 # its hosts' ports that are pods' (hostPort)
     if ! users_pulumi >/dev/null && [ ! -e /etc/ssl/certs/ca-certificates.crt ]; then
         echo ca-certificates                                  # Go's downloads
     fi
@@ -46,6 +47,16 @@ bpftool_packages() {
     else
         echo bpftool
     fi
+}
+
+# Distributions allow a user 128 inotify instances, and a cluster takes some 40. Where this may not be changed, as in most
+# containers, `up` says how many are missing.
+raise_inotify() {
+    local file=/proc/sys/fs/inotify/max_user_instances enough=1024 had
+    had=$(cat "$file" 2>/dev/null) || return 0
+    [ "$had" -lt $enough ] || return 0
+    { echo $enough >"$file"; } 2>/dev/null || return 0
+    say "fs.inotify.max_user_instances was $had and is $enough until the next boot: clusters take many"
 }
 
 install_packages() {

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from node_agent.cni import client
 from node_agent.cni.protocol import Request
-from node_agent.emulation.cluster import machines
+from node_agent.emulation.cluster import forwarding, machines
+from node_agent.emulation.cluster.forwarding import FORWARDS
 from node_agent.emulation.endpoints import INTERFACE
 from node_agent.kernel import commands, links, netns
 from node_agent.model.addresses import POD_GATEWAY
@@ -27,7 +28,6 @@ LINK = "vpc0"
 BESIDE = "169.254.1.2/32"
 """An address of the namespace's own. Nobody ever calls it."""
 GATEWAY_MAC = "02:6d:7a:00:00:01"  # of every endpoint's gateway, as the endpoint program answers
-FORWARDS = "net/ipv4/ip_forward"
 ADD_SECONDS = 60.0
 TIMEOUT = 30.0
 
@@ -91,6 +91,7 @@ def make(places: StackPlaces, spec: Spec) -> Observed:
         net.ensure_neighbour(POD_GATEWAY, between.need(LINK).mac, LINK)
         for prefix in spec.prefixes:
             net.ensure_route(prefix, POD_GATEWAY, LINK)
+    forwarding.ensure(path, LINK)
     return Observed(host=spec.host, address=reply.address)
 
 
@@ -109,6 +110,7 @@ def inspect(places: StackPlaces, spec: Spec) -> Observed | None:
         problems = _problems(net, between, address, spec.prefixes)
     if netns.sysctl(beside, FORWARDS) != "1":
         problems.append(f"beside the host: sysctl {FORWARDS} is not 1")
+    problems += forwarding.problems(path, LINK)
     return Observed(host=spec.host, address=address, problems=tuple(problems))
 
 
@@ -141,6 +143,7 @@ def remove(places: StackPlaces, host: str) -> None:
     if netns.exists(path):
         with links.opened(path) as net:
             net.delete(LINK)
+        forwarding.remove(path)
     netns.delete(beside)
     seen = machines.inspect(places, host)
     if seen and seen.pid and netns.exists(_on_machine(seen.pid, beside)):

@@ -16,6 +16,7 @@ from node_agent.agent.pods import NoPods
 from node_agent.cni import protocol
 from node_agent.cni.protocol import Reply, Request
 from node_agent.cni.queue import Queue
+from node_agent.model.bandwidth import Bandwidth, Rate
 from node_agent.model.errors import Temporary
 from node_agent.model.objects import NetworkEndpoint, NetworkEndpointSpec
 from node_agent.model.places import veth_name
@@ -74,6 +75,26 @@ def test_add_asks_for_the_network_and_answers_with_a_result(host: Host) -> None:
     result = json.loads(reply.result)
     assert [each["name"] for each in result["interfaces"]] == [veth_name("c", "eth0"), "eth0"]
     assert result["interfaces"][1]["sandbox"] == "/run/netns/c"
+
+
+def test_a_bounded_container_makes_a_bounded_endpoint(host: Host) -> None:
+    config = {**CONFIG, "runtimeConfig": {"bandwidth": {"ingressRate": 8_000, "egressRate": 4_000, "egressBurst": 800}}}
+    host.ask("ADD", config)
+    assert [each.bandwidth for each in host.asked] == [Bandwidth(ingress=Rate(8_000), egress=Rate(4_000, 800))]
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [({"hostVpc": "blue"}, "as the hosts are in VPC 'blue' only"), ({}, "as the hosts are in no VPC")],
+)
+def test_a_port_of_the_host_is_only_for_the_vpc_of_the_hosts(host: Host, where: dict[str, str], said: str) -> None:
+    ports = {"runtimeConfig": {"portMappings": [{"hostPort": 8080}]}}
+    refused = host.ask("ADD", {**CONFIG, **ports, **where})
+    assert refused.code == protocol.INVALID_CONFIG
+    assert "hostPort: 8080" in refused.message and said in refused.message
+    assert not host.asked
+    assert host.ask("ADD", {**CONFIG, **ports, "hostVpc": "red"}).code == 0
+    assert len(host.asked) == 1
 
 
 def test_a_refused_add_says_whose_wish_it_was(host: Host) -> None:

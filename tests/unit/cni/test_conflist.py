@@ -20,6 +20,7 @@ def config(tmp_path: Path) -> CniConfig:
         vpc="blue",
         subnet="front",
         chained=("portmap",),
+        host_vpc="blue",
     )
 
 
@@ -31,13 +32,23 @@ def test_the_list_says_where_the_agent_is_and_what_follows(config: CniConfig) ->
             {
                 "type": "mizar",
                 "socket": "/run/mizar/agent.sock",
-                "capabilities": {"io.kubernetes.cri.pod-annotations": True, "bandwidth": True},
+                "capabilities": {
+                    "io.kubernetes.cri.pod-annotations": True,
+                    "bandwidth": True,
+                    "portMappings": True,
+                },
+                "hostVpc": "blue",
                 "vpc": "blue",
                 "subnet": "front",
             },
             {"type": "portmap", "capabilities": {"portMappings": True}},
         ],
     }
+
+
+def test_nothing_is_asked_about_host_ports_where_nobody_maps_them(config: CniConfig) -> None:
+    (ours,) = json.loads(conflist.text(replace(config, chained=()), "/s"))["plugins"]
+    assert "portMappings" not in ours["capabilities"]
 
 
 def test_bounds_are_left_to_a_plugin_for_them(config: CniConfig) -> None:

@@ -79,6 +79,16 @@ def test_bounds_are_of_what_runtimes_say_in_bits() -> None:
         network(runtimeConfig={"bandwidth": 8})
 
 
+def test_host_ports_are_those_that_are_asked_for() -> None:
+    said = [{"HostPort": 8080, "ContainerPort": 80}, {"hostPort": 0}, {"hostPort": 53}]
+    assert network(runtimeConfig={"portMappings": said}, hostVpc="blue").ports == (8080, 53)
+    assert network(hostVpc="blue").host_vpc == "blue"
+    assert network(runtimeConfig={}).ports == ()
+    for wrong in ({}, ["x"], [{"hostPort": "80"}], [{"hostPort": 65536}], [{"hostPort": -1}]):
+        with pytest.raises(Invalid, match="runtimeConfig: portMappings"):
+            network(runtimeConfig={"portMappings": wrong})
+
+
 def test_arguments_are_pairs() -> None:
     assert spec.arguments("IgnoreUnknown=1;K8S_POD_NAME=a=b;") == {"IgnoreUnknown": "1", "K8S_POD_NAME": "a=b"}
     assert spec.arguments("") == {}
