@@ -126,6 +126,38 @@ static __always_inline int echo_back(struct __sk_buff *skb, struct packet *p)
 	return bpf_redirect(skb->ifindex, 0);
 }
 
+/* What the steps decided, done to the packet. */
+static __always_inline int carry_out(struct __sk_buff *skb, const struct config *c, struct packet *p, int step)
+{
+	if ((step == STEP_SEND && too_big(skb, c, p, WIRE_BYTES)) || (step == STEP_OUT && too_big(skb, c, p, 0)))
+		return refuse_too_big(skb, c, p);
+	if (!skb->mark && p->revalidate)
+		send_clone(skb, MARK_REVALIDATE);
+	if (!skb->mark && p->probe < SET_PLACES)
+		send_clone(skb, MARK_PROBE + p->probe);
+	if (p->rewrite && (step == STEP_SEND || step == STEP_HAND || step == STEP_OUT) && rewrite_packet(skb, p, ETH_HLEN)) {
+		p->reason = DROP_ENCAPSULATION;
+		return refuse(p);
+	}
+	switch (step) {
+	case STEP_ECHO:
+		return echo_back(skb, p);
+	case STEP_REFUSE:
+		drop_count(p->key.vni, p->reason);
+		return answer_refused(skb, p) ? TC_ACT_SHOT : bpf_redirect(skb->ifindex, 0);
+	case STEP_SEND:
+		return send_encapsulated(skb, c, p);
+	case STEP_OUT:
+		return send_outside(skb, c, p);
+	case STEP_HAND:
+		return hand_over(skb, p);
+	case STEP_END:
+		return skb->mark ? TC_ACT_SHOT : bpf_redirect(skb->ifindex, 0);
+	default:
+		return p->reason == DROP_TTL ? TC_ACT_SHOT : refuse(p);
+	}
+}
+
 SEC("tc")
 int endpoint_tc(struct __sk_buff *skb)
 {
@@ -133,7 +165,6 @@ int endpoint_tc(struct __sk_buff *skb)
 	struct port_row *port = bpf_map_lookup_elem(&ports, &key);
 	struct config *c = config_get();
 	struct packet *p = packet_new(HOOK_ENDPOINT);
-	int step;
 	struct ethhdr *eth;
 
 	if (!p)
@@ -163,34 +194,7 @@ int endpoint_tc(struct __sk_buff *skb)
 	p->reason = check_frame(skb, port, eth);
 	if (p->reason)
 		return refuse(p);
-	step = endpoint_packet(skb, c, port, p);
-	if ((step == STEP_SEND && too_big(skb, c, p, WIRE_BYTES)) || (step == STEP_OUT && too_big(skb, c, p, 0)))
-		return refuse_too_big(skb, c, p);
-	if (!skb->mark && p->revalidate)
-		send_clone(skb, MARK_REVALIDATE);
-	if (!skb->mark && p->probe < SET_PLACES)
-		send_clone(skb, MARK_PROBE + p->probe);
-	if (p->rewrite && (step == STEP_SEND || step == STEP_HAND || step == STEP_OUT) && rewrite_packet(skb, p, ETH_HLEN)) {
-		p->reason = DROP_ENCAPSULATION;
-		return refuse(p);
-	}
-	switch (step) {
-	case STEP_ECHO:
-		return echo_back(skb, p);
-	case STEP_REFUSE:
-		drop_count(p->key.vni, p->reason);
-		return answer_refused(skb, p) ? TC_ACT_SHOT : bpf_redirect(skb->ifindex, 0);
-	case STEP_SEND:
-		return send_encapsulated(skb, c, p);
-	case STEP_OUT:
-		return send_outside(skb, c, p);
-	case STEP_HAND:
-		return hand_over(skb, p);
-	case STEP_END:
-		return skb->mark ? TC_ACT_SHOT : bpf_redirect(skb->ifindex, 0);
-	default:
-		return p->reason == DROP_TTL ? TC_ACT_SHOT : refuse(p);
-	}
+	return carry_out(skb, c, p, endpoint_packet(skb, c, port, p));
 }
 
 char _license[] SEC("license") = "Dual MIT/GPL";
