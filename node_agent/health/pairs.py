@@ -11,9 +11,11 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from node_agent.health.answers import WORKLOAD_PORT, Wire
+
+T = TypeVar("T")
 
 Relation = Literal["same subnet", "other subnet", "same host", "other vpc", "equal address", "service", "common"]
 
@@ -174,18 +176,15 @@ def isolation(endpoints: Iterable[Endpoint], services: Iterable[Service] = (), l
     """For every two VPCs in both directions, and every host of the source VPC: one pair that must get no answer. And
     the same for the target VPC's services.
 
-    An address that the source's own VPC uses too is no such target: it is rightly answered by its own VPC.
+    An address that the source's own VPC uses too is no such target: it is rightly answered by its own VPC. Of very many
+    VPCs, `limit` pairs of them are tried.
     """
-    vips = sorted(services)
-    everyone = sorted(endpoints)
+    sides = _sides(endpoints, services)
     pairs: list[Pair] = []
-    for source_vpc, target_vpc in itertools.permutations(sorted({e.vpc for e in everyone}), 2):
-        own = {e.address for e in everyone if e.vpc == source_vpc} | {s.address for s in vips if s.vpc == source_vpc}
-        foreign = [s for s in vips if s.vpc == target_vpc and s.address not in own and s.ports]
-        targets = [e for e in everyone if e.vpc == target_vpc and e.address not in own]
-        sources = [e for e in everyone if e.vpc == source_vpc and e.place]
-        hosts = {e.host: e for e in reversed(sources)}
-        for turn, source in enumerate(sorted(hosts.values())):
+    for own, other in _sample([*itertools.permutations(sides, 2)], limit):
+        foreign = [s for s in other.vips if s.address not in own.addresses and s.ports]
+        targets = [e for e in other.endpoints if e.address not in own.addresses]
+        for turn, source in enumerate(own.senders):
             if targets:
                 # On its own host first: there a leak needs no wire.
                 near = [e for e in targets if e.host == source.host] or targets
@@ -194,6 +193,35 @@ def isolation(endpoints: Iterable[Endpoint], services: Iterable[Service] = (), l
             if foreign:
                 pairs.append(Pair(source=source, target=foreign[turn % len(foreign)], relation="other vpc"))
     return _sample(pairs, limit)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """A VPC. `addresses`: all that it uses; `senders`: one endpoint of each host that has one that can send."""
+
+    endpoints: tuple[Endpoint, ...]
+    vips: tuple[Service, ...]
+    addresses: frozenset[str]
+    senders: tuple[Endpoint, ...]
+
+
+def _sides(endpoints: Iterable[Endpoint], services: Iterable[Service]) -> list[_Side]:
+    """By name of the VPC."""
+    members: dict[str, tuple[list[Endpoint], list[Service]]] = {}
+    for endpoint in sorted(endpoints):
+        members.setdefault(endpoint.vpc, ([], []))[0].append(endpoint)
+    for service in sorted(services):
+        if service.vpc in members:
+            members[service.vpc][1].append(service)
+    return [
+        _Side(
+            tuple(own),
+            tuple(vips),
+            frozenset(e.address for e in own) | frozenset(s.address for s in vips),
+            tuple(sorted({e.host: e for e in reversed(own) if e.place}.values())),
+        )
+        for _, (own, vips) in sorted(members.items())
+    ]
 
 
 class _Hosts:
@@ -283,7 +311,7 @@ def _least(used: Counter[Endpoint], endpoints: Sequence[Endpoint]) -> list[Endpo
     return result
 
 
-def _sample(pairs: Sequence[Pair], limit: int) -> tuple[Pair, ...]:
+def _sample(pairs: Sequence[T], limit: int) -> tuple[T, ...]:
     if len(pairs) <= limit:
         return tuple(pairs)
     return tuple(pairs[i * len(pairs) // limit] for i in range(limit))
