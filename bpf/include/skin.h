@@ -71,10 +71,20 @@ static __always_inline int send_in_place(struct __sk_buff *skb, const struct con
 	return send_out(c, p);
 }
 
+/* Room for the outer headers; 0 if there is. The kernel notes on a packet that it is in a tunnel, so as to segment it, and
+ * then refuses to put it in another one. A packet that came in a tunnel and is forwarded (by a host with a port in the VPC)
+ * may still bear that note where the wire is a veth; as it needs no segmenting it needs no note. */
+static __always_inline int make_room(struct __sk_buff *skb)
+{
+	if (!bpf_skb_adjust_room(skb, WIRE_BYTES, BPF_ADJ_ROOM_MAC, ENCAPSULATE))
+		return 0;
+	return skb->gso_size ? -1 : bpf_skb_adjust_room(skb, WIRE_BYTES, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
+}
+
 /* From the endpoint's Ethernet frame to a frame of the tunnel. A wrong peer tag on the way costs a not-here, no more. */
 static __always_inline int send_encapsulated(struct __sk_buff *skb, const struct config *c, struct packet *p)
 {
-	if (bpf_skb_adjust_room(skb, WIRE_BYTES, BPF_ADJ_ROOM_MAC, ENCAPSULATE)) {
+	if (make_room(skb)) {
 		p->reason = DROP_ENCAPSULATION;
 		return refuse(p);
 	}

@@ -24,6 +24,8 @@ CNI_LISTS, CNI_PROGRAMS = "/etc/cni/net.d", "/opt/cni/bin"
 CONFLIST = "10-mizar.conflist"
 CONFIG = "/etc/mizar"
 CONTROLLER_RUN = "/run/mizar-controller"
+HOST_PORTS = (2379, 2380, 4789, 6443, 10248, 10249, 10250, 10256, 10257, 10259)
+"""What Kubernetes' own programs (kubernetes.io, "Ports and Protocols") and the tunnel use of a host: no pod's."""
 CAPABILITIES = (
     "NET_ADMIN",  # links, XDP and TC
     # Entering the network namespaces of pods; finding maps and programs by their ids. It contains BPF and PERFMON.
@@ -87,6 +89,7 @@ def agent_config(wanted: Wanted) -> str:
                 subnet=wanted.subnet,
                 chained=("portmap",),
                 host_vpc=wanted.host_vpc,
+                reserved=tuple(sorted({*HOST_PORTS, *(each.port for each in wanted.listed)})),
             ),
             listed=wanted.listed,
         )

@@ -262,7 +262,7 @@ class HostKernel:
         with self._net() as net, links.opened(device.netns) as pod:
             if made := pairs.make(net, pod, _pair(device, self._loaded(ENDPOINT_TC))):
                 _bound(net, pod, device, device.interface)
-                return Port(made, queued=bool(device.bandwidth.ingress.bits))
+                return Port(made, queued=shaping.bounds(device.bandwidth.ingress))
             # Something of it is there, of an earlier ADD or of somebody else, who keeps it (CNI 1.1, ADD).
             if pod.get(device.interface) and _pod_side(net, pod, device.veth) != device.interface:
                 raise Permanent(f"add {device.interface} to {device.netns}: it has an interface of that name already")
@@ -302,8 +302,8 @@ class HostKernel:
                 ("MTU", there.mtu, device.mtu),
                 ("up", there.up and here.up, True),
                 ("addresses", addresses, (f"{device.address}/32",)),
-                ("bound on what it sends", there.queued, there.queued or bool(device.bandwidth.egress.bits)),
-                ("bound on what it receives", here.queued, here.queued or bool(device.bandwidth.ingress.bits)),
+                ("bound on what it sends", there.queued, there.queued or shaping.bounds(device.bandwidth.egress)),
+                ("bound on what it receives", here.queued, here.queued or shaping.bounds(device.bandwidth.ingress)),
             )
             if found != wanted
         ]

@@ -141,8 +141,8 @@ class Plugin:
             chosen = choose([*wishes, default], self._store)
         except MizarError as error:
             return self._refused(request, error)
-        if network.ports and chosen.vpc != network.host_vpc:
-            return self._refused(request, _no_host_ports(network, chosen))
+        if mistakes := _no_host_ports(network, chosen):
+            return self._refused(request, Invalid(mistakes))
         stages.lap("who")
         reply = self._under(replace(wanted, vpc=chosen.vpc, subnet=chosen.subnet))
         if reply.code:
@@ -210,11 +210,17 @@ class Plugin:
         return reply
 
 
-def _no_host_ports(network: spec.Network, chosen: Wish) -> Invalid:
-    """By the host's routes `portmap` would send the packets to another VPC's pod of that address, or to nobody."""
-    hosts = f"in VPC {network.host_vpc!r} only" if network.host_vpc else "in no VPC"
-    ports = ", ".join(map(str, network.ports))
-    return Invalid([f"hostPort: {ports}: not for a pod of VPC {chosen.vpc!r}, as the hosts are {hosts}"])
+def _no_host_ports(network: spec.Network, chosen: Wish) -> list[str]:
+    """Why the container cannot have the ports of its host that it asks for."""
+    mistakes = []
+    if network.ports and chosen.vpc != network.host_vpc:
+        # By the host's routes `portmap` would send the packets to another VPC's pod of that address, or to nobody.
+        hosts = f"in VPC {network.host_vpc!r} only" if network.host_vpc else "in no VPC"
+        ports = ", ".join(map(str, sorted({*network.ports})))
+        mistakes.append(f"hostPort: {ports}: not for a pod of VPC {chosen.vpc!r}, as the hosts are {hosts}")
+    # `portmap` takes packets before the host does: whoever had such a port would be the API server, or a kubelet.
+    mistakes += [f"hostPort: {port}: hosts need it themselves" for port in sorted(network.reserved & {*network.ports})]
+    return mistakes
 
 
 def _plain(request: Request) -> Request:

@@ -18,8 +18,12 @@ from node_agent.model.errors import Permanent
 
 NETWORK = "mizar"
 PROGRAM = "mizar"  # the `type` of our plugin: the name runtimes look for
-CAPABILITIES = {"portmap": {"portMappings": True}, "bandwidth": {"bandwidth": True}}
-"""Plugins that may follow ours, and what runtimes are to tell them."""
+FOLLOWERS: dict[str, dict[str, Any]] = {
+    # Not whichever tool it finds first: what is on a computer may change between ADD and DEL.
+    "portmap": {"capabilities": {"portMappings": True}, "backend": "nftables"},
+    "bandwidth": {"capabilities": {"bandwidth": True}},
+}
+"""Plugins that may follow ours, and how: what runtimes are to tell them, above all."""
 
 
 def text(config: CniConfig, socket: str) -> str:
@@ -31,7 +35,9 @@ def text(config: CniConfig, socket: str) -> str:
         ours["capabilities"][PORTS] = True
     places = (("vpc", config.vpc), ("subnet", config.subnet), ("hostVpc", config.host_vpc))
     ours |= {key: value for key, value in places if value}
-    plugins = [ours, *({"type": name, "capabilities": CAPABILITIES[name]} for name in config.chained)]
+    if config.reserved:
+        ours["reserved"] = list(config.reserved)
+    plugins = [ours, *({"type": name, **FOLLOWERS[name]} for name in config.chained)]
     return json.dumps({"cniVersion": "1.1.0", "name": NETWORK, "plugins": plugins}, indent=2) + "\n"
 
 

@@ -33,7 +33,8 @@ class OtherVersion(Permanent):
 @dataclass(frozen=True, kw_only=True)
 class Network:
     """A CNI network as the runtime has it. `vpc`, `subnet`: where to put what nobody puts elsewhere, "" for nowhere.
-    `host_vpc`: the VPC that hosts have a port in, "" for none; `ports`: of the host, that are to be the container's.
+    `host_vpc`: the VPC that hosts have a port in, "" for none; `ports`: of the host, that are to be the container's;
+    `reserved`: those that hosts need for themselves.
     `previous`: the result of the plugins before us in the chain, or of our ADD for a CHECK. `valid`: what a GC is to
     leave, None when it was not said. `dns`: handed on. `annotations`: of the pod, None from a runtime that does not
     say."""
@@ -49,6 +50,7 @@ class Network:
     bandwidth: Bandwidth = UNBOUNDED
     host_vpc: str = ""
     ports: tuple[int, ...] = ()
+    reserved: frozenset[int] = frozenset()
 
 
 def network(config: str) -> Network:
@@ -71,6 +73,9 @@ def network(config: str) -> Network:
             mistakes.append(f"{key}: not a JSON object")
     annotations = _annotations(raw.get("runtimeConfig"), mistakes)
     bandwidth = _bandwidth(raw.get("runtimeConfig"), mistakes)
+    reserved = raw.get("reserved", [])
+    if not isinstance(reserved, list) or not all(map(_is_port, reserved)):
+        mistakes.append(f"reserved: {reserved!r} is no list of ports")
     ports = _ports(raw.get("runtimeConfig"), mistakes)
     valid = _valid(raw.get("cni.dev/valid-attachments"), mistakes)
     if mistakes:
@@ -87,6 +92,7 @@ def network(config: str) -> Network:
         bandwidth=bandwidth,
         host_vpc=texts["hostVpc"],
         ports=ports,
+        reserved=frozenset(reserved),
     )
 
 

@@ -24,7 +24,8 @@ SYSCTLS = {"net/ipv4/conf/all/rp_filter": "0", "net/ipv4/conf/default/rp_filter"
 # A veth leaves checksums to its peer, by a note on the packet that native XDP on that peer loses.
 _CHECKSUM = "tx-checksum-ip-generic"
 # XDP may ask the kernel for a third host's neighbour entry only on a device that forwards. Nothing else does, so the
-# one way a packet could take is back out of the uplink.
+# one way a packet could take is back out of the uplink; a host's port in a VPC says itself what it lets in
+# (`cluster.forwarding`).
 UPLINK_SYSCTLS = {f"net/ipv4/conf/{UPLINK}/forwarding": "1"}
 
 

@@ -11,11 +11,9 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 from node_agent.health.answers import WORKLOAD_PORT, Wire
-
-T = TypeVar("T")
 
 Relation = Literal["same subnet", "other subnet", "same host", "other vpc", "equal address", "service", "common"]
 
@@ -179,9 +177,8 @@ def isolation(endpoints: Iterable[Endpoint], services: Iterable[Service] = (), l
     An address that the source's own VPC uses too is no such target: it is rightly answered by its own VPC. Of very many
     VPCs, `limit` pairs of them are tried.
     """
-    sides = _sides(endpoints, services)
     pairs: list[Pair] = []
-    for own, other in _sample([*itertools.permutations(sides, 2)], limit):
+    for own, other in _couples(_sides(endpoints, services), limit):
         foreign = [s for s in other.vips if s.address not in own.addresses and s.ports]
         targets = [e for e in other.endpoints if e.address not in own.addresses]
         for turn, source in enumerate(own.senders):
@@ -203,6 +200,17 @@ class _Side:
     vips: tuple[Service, ...]
     addresses: frozenset[str]
     senders: tuple[Endpoint, ...]
+
+
+def _couples(sides: Sequence[_Side], limit: int) -> Iterator[tuple[_Side, _Side]]:
+    """Two VPCs of which the first can send; of so many at most, spread over all."""
+    from_them = [number for number, side in enumerate(sides) if side.senders]
+    others = len(sides) - 1
+    number = len(from_them) * others
+    for turn in range(min(number, limit)):
+        first, second = divmod(turn * number // min(number, limit), others)
+        own = from_them[first]
+        yield sides[own], sides[second + (second >= own)]
 
 
 def _sides(endpoints: Iterable[Endpoint], services: Iterable[Service]) -> list[_Side]:
@@ -311,7 +319,7 @@ def _least(used: Counter[Endpoint], endpoints: Sequence[Endpoint]) -> list[Endpo
     return result
 
 
-def _sample(pairs: Sequence[T], limit: int) -> tuple[T, ...]:
+def _sample(pairs: Sequence[Pair], limit: int) -> tuple[Pair, ...]:
     if len(pairs) <= limit:
         return tuple(pairs)
     return tuple(pairs[i * len(pairs) // limit] for i in range(limit))

@@ -38,6 +38,7 @@ class CniConfig:
     folder `programs` before, "" when somebody else does. `socket`: the agent's, as the plugin sees it; "": the same.
     `vpc`, `subnet`: where pods are put that nobody put elsewhere, "" for nowhere. `chained`: plugins that follow ours.
     `host_vpc`: the VPC that the hosts have a port in, "" for none; `portmap` gets no pod of another one to work on.
+    `reserved`: ports that hosts need for themselves.
     """
 
     conflist: str = ""
@@ -48,6 +49,7 @@ class CniConfig:
     subnet: str = ""
     chained: tuple[str, ...] = ()
     host_vpc: str = ""
+    reserved: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,13 +116,13 @@ def load_agent(text: str) -> AgentConfig:
     timers = raw.pop("timers", {})
     prefixes = tuple(raw.pop("underlay_prefixes"))
     cni = raw.pop("cni", {})
-    chained = tuple(cni.pop("chained", ()))
+    chained, reserved = (tuple(cni.pop(key, ())) for key in ("chained", "reserved"))
     listed = _listed(raw)
     return AgentConfig(
         **raw,
         timers=Timers(**timers),
         underlay_prefixes=prefixes,
-        cni=CniConfig(**cni, chained=chained),
+        cni=CniConfig(**cni, chained=chained, reserved=reserved),
         listed=listed,
     )
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from node_agent.cni import protocol
+from node_agent.cni.conflist import FOLLOWERS
 from node_agent.cni.queue import Queue
 from node_agent.emulation import processes
 from node_agent.emulation.cluster import programs
@@ -134,7 +135,7 @@ def test_check_tells_when_the_interface_is_not_as_add_left_it(network: Network) 
 
 def test_portmap_follows_in_the_chain(network: Network) -> None:
     one, two = namespace(network, "mapped"), namespace(network, "free")
-    tool = cnitool(network, "host-1", {"type": "portmap", "capabilities": {"portMappings": True}})
+    tool = cnitool(network, "host-1", {"type": "portmap", **FOLLOWERS["portmap"]})
     mapped, free = tool.run("add", "net", one), cnitool(network, "host-2").run("add", "net", two)
     tool.run("check", "net", one)
     assert reaches(one, two, free["ips"][0]["address"].removesuffix("/32"))

@@ -8,12 +8,12 @@ as no other may come out of that port, and all else that is not the host's own i
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from node_agent.kernel import netns
 
 TABLE = "ip mizar"
-FORWARDS = "net/ipv4/ip_forward"
 TIMEOUT = 30.0
 
 
@@ -40,20 +40,39 @@ def ensure(host: Path, link: str) -> None:
     chains = [f"chain {name} {{\n" + "\n".join(lines) + "\n}" for name, lines in rules(link).items()]
     text = "\n".join([f"table {TABLE}", f"delete table {TABLE}", f"table {TABLE} {{", *chains, "}"]) + "\n"
     netns.run_in(host, ["nft", "-f", "-"], TIMEOUT, stdin=text)
-    netns.set_sysctl(host, FORWARDS, "1")
+    # What comes in by the uplink is forwarded anyway (`emulation.hosts`); this is the way back, and ends with the link.
+    netns.set_sysctl(host, _forwards(link), "1")
 
 
 def problems(host: Path, link: str) -> list[str]:
     """What is not as `ensure` left it, one sentence each."""
-    told = netns.run_in(host, ["nft", "list", "table", *TABLE.split()], TIMEOUT, check=False).stdout
-    found = [line.strip() for line in told.splitlines()]
-    wanted = [line for lines in rules(link).values() for line in lines]
-    missing = [f"on the host: no rule `{line}`" for line in wanted if line not in found]
-    if netns.sysctl(host, FORWARDS) != "1":
-        missing.append(f"on the host: sysctl {FORWARDS} is not 1")
-    return missing
+    found = chains(netns.run_in(host, ["nft", "list", "table", *TABLE.split()], TIMEOUT, check=False).stdout)
+    wanted = rules(link)
+    differ = [name for name in wanted if found.get(name) != wanted[name]]
+    wrong = [f"on the host: other rules in chain {name} of {TABLE}" for name in differ]
+    wrong += [f"on the host: a chain {name} in {TABLE} that is not ours" for name in found.keys() - wanted.keys()]
+    if netns.sysctl(host, _forwards(link)) != "1":
+        wrong.append(f"on the host: sysctl {_forwards(link)} is not 1")
+    return wrong
+
+
+def chains(printed: str) -> dict[str, tuple[str, ...]]:
+    """Chain -> its lines, of a table as nft prints it. Pure."""
+    found: dict[str, list[str]] = {}
+    current: list[str] = []
+    for line in map(str.strip, printed.splitlines()):
+        if line.startswith("chain "):
+            current = found.setdefault(line.split()[1], [])
+        elif line and line != "}":
+            current.append(line)
+    return {name: tuple(lines) for name, lines in found.items()}
 
 
 def remove(host: Path) -> None:
-    """No rule of ours; absent is success. The host may go on forwarding: it may have done so before."""
-    netns.run_in(host, ["nft", "-f", "-"], TIMEOUT, stdin=f"table {TABLE}\ndelete table {TABLE}\n")
+    """No rule of ours; absent is success."""
+    if shutil.which("nft"):  # else there is none
+        netns.run_in(host, ["nft", "-f", "-"], TIMEOUT, stdin=f"table {TABLE}\ndelete table {TABLE}\n")
+
+
+def _forwards(link: str) -> str:
+    return f"net/ipv4/conf/{link}/forwarding"

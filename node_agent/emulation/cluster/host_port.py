@@ -16,7 +16,6 @@ from pathlib import Path
 from node_agent.cni import client
 from node_agent.cni.protocol import Request
 from node_agent.emulation.cluster import forwarding, machines
-from node_agent.emulation.cluster.forwarding import FORWARDS
 from node_agent.emulation.endpoints import INTERFACE
 from node_agent.kernel import commands, links, netns
 from node_agent.model.addresses import POD_GATEWAY
@@ -27,6 +26,7 @@ LINK = "vpc0"
 """The host's interface, and the end of it in the namespace beside the host."""
 BESIDE = "169.254.1.2/32"
 """An address of the namespace's own. Nobody ever calls it."""
+FORWARDS = "net/ipv4/ip_forward"
 GATEWAY_MAC = "02:6d:7a:00:00:01"  # of every endpoint's gateway, as the endpoint program answers
 ADD_SECONDS = 60.0
 TIMEOUT = 30.0

@@ -97,6 +97,17 @@ def test_a_port_of_the_host_is_only_for_the_vpc_of_the_hosts(host: Host, where: 
     assert len(host.asked) == 1
 
 
+def test_a_port_that_hosts_need_is_nobody_elses(host: Host) -> None:
+    ports = [{"hostPort": port} for port in (8080, 10250, 443, 443)]
+    config = {**CONFIG, "runtimeConfig": {"portMappings": ports}, "hostVpc": "blue", "reserved": [443, 10250]}
+    assert host.ask("ADD", config).message.splitlines() == [
+        "hostPort: 443, 8080, 10250: not for a pod of VPC 'red', as the hosts are in VPC 'blue' only",
+        "hostPort: 443: hosts need it themselves",
+        "hostPort: 10250: hosts need it themselves",
+    ]
+    assert not host.asked
+
+
 def test_a_refused_add_says_whose_wish_it_was(host: Host) -> None:
     host.reply = Reply(code=protocol.INVALID_CONFIG, message="vpc: there is no VPC 'red'")
     reply = host.ask("ADD")

@@ -21,6 +21,7 @@ def config(tmp_path: Path) -> CniConfig:
         subnet="front",
         chained=("portmap",),
         host_vpc="blue",
+        reserved=(443,),
     )
 
 
@@ -38,10 +39,11 @@ def test_the_list_says_where_the_agent_is_and_what_follows(config: CniConfig) ->
                     "portMappings": True,
                 },
                 "hostVpc": "blue",
+                "reserved": [443],
                 "vpc": "blue",
                 "subnet": "front",
             },
-            {"type": "portmap", "capabilities": {"portMappings": True}},
+            {"type": "portmap", "capabilities": {"portMappings": True}, "backend": "nftables"},
         ],
     }
 

@@ -83,6 +83,9 @@ def test_host_ports_are_those_that_are_asked_for() -> None:
     said = [{"HostPort": 8080, "ContainerPort": 80}, {"hostPort": 0}, {"hostPort": 53}]
     assert network(runtimeConfig={"portMappings": said}, hostVpc="blue").ports == (8080, 53)
     assert network(hostVpc="blue").host_vpc == "blue"
+    assert network(reserved=[443, 53]).reserved == {53, 443}
+    with pytest.raises(Invalid, match="reserved"):
+        network(reserved="443")
     assert network(runtimeConfig={}).ports == ()
     for wrong in ({}, ["x"], [{"hostPort": "80"}], [{"hostPort": 65536}], [{"hostPort": -1}]):
         with pytest.raises(Invalid, match="runtimeConfig: portMappings"):

@@ -109,6 +109,15 @@ def test_few_that_can_send_are_found_among_many() -> None:
     assert {p.source.host for p in pairs} == {"host-7"}
 
 
+def test_of_very_many_vpcs_those_are_tried_that_can_send() -> None:
+    silent = [replace(endpoint(f"s{n:02}", "x", "host-0", "s0", f"10.0.{n}.2"), place="") for n in range(60)]
+    pairs = isolation([*silent, *grid("a")], limit=50)
+    assert {p.source.vpc for p in pairs} == {"a"}
+    assert len({p.target.vpc for p in pairs}) >= 40, "spread over all"
+    both = isolation([*grid("a"), *grid("b")], limit=2)
+    assert {p.source.vpc for p in both} == {"a", "b"}
+
+
 def test_isolation_is_tried_from_every_host_in_both_directions() -> None:
     pairs = isolation(grid("a") + grid("b"))
     assert {(p.source.vpc, p.target.vpc) for p in pairs} == {("a", "b"), ("b", "a")}
