@@ -12,6 +12,7 @@ from node_agent.model.objects import NetworkEndpoint, NetworkService, Subnet, Vp
 from node_agent.model.places import StackPlaces, veth_name
 from node_agent.rows import slots
 from node_agent.rows.diff import PUT_ORDER
+from node_agent.rows.endpoints import Port
 from node_agent.rows.host import World, bounced
 from node_agent.rows.image import MapImage
 from node_agent.rows.vpcs import member
@@ -50,16 +51,17 @@ class Held:
         vpcs = {obj.name: obj for obj in self.store.list(Vpc)}
         with self.maps(host) as maps:
             slot_of = slots.read(maps.read("vpcs"))
-        devices = self.links(host)
+        with links.opened(self.places.netns_path(host)) as net:
+            devices = {link.name: Port(link.index, link.queued) for link in net.all()}
         own = self.store.list(NetworkEndpoint, {"status.host": host})
-        veths = {e.name: devices.get(veth_name(e.spec.container_id, e.spec.interface), 0) for e in own}
+        veths = {e.name: devices.get(veth_name(e.spec.container_id, e.spec.interface)) for e in own}
         world = World(
             host,
             vpcs,
             {obj.name: obj for obj in self.store.list(Subnet)},
             {obj.name: obj for obj in self.store.list(NetworkEndpoint)},
             {obj.name: obj for obj in self.store.list(NetworkService)},
-            {name: index for name, index in veths.items() if index},
+            {name: port for name, port in veths.items() if port},
             slot_of,
         )
         divided = [name for name, vpc in vpcs.items() if member(vpc, host)]
