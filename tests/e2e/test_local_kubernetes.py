@@ -162,21 +162,16 @@ def allow_down(stack: Stack, agents: int) -> None:
 
 
 def test_an_object_that_was_changed_by_hand_shows_in_a_preview_and_is_not_overwritten_unasked(stack: Stack) -> None:
+    # A node that came a while ago may get its part in the VPCs at any moment, which shows too, until the next `up`.
+    changed = "changed in the cluster: spec.updateStrategy.rollingUpdate.maxUnavailable is 2, 1 is wanted"
+    assert changed not in stack.pulumi("preview")
     allow_down(stack, 2)
-    seen = list[str]()
-
-    def shown() -> bool:
-        # A node that has just come may still be getting its part in the VPCs: that shows too, until it is done.
-        seen[:] = [stack.pulumi("preview")]
-        return "~ 1 to update" in changes(seen[0])
-
-    until(shown, 2 * PATIENCE, lambda: seen)
+    assert changed in stack.pulumi("preview")
     refused = stack.pulumi("up", "--yes", "--skip-preview", ok=False)
     assert '.spec.updateStrategy.rollingUpdate.maxUnavailable: conflict with "kubectl-patch"' in refused
     allow_down(stack, 1)
     stack.up()
-    (told,) = changes(stack.pulumi("preview"))
-    assert told.endswith(" unchanged")
+    assert "changed in the cluster" not in stack.pulumi("preview")
 
 
 def pod(name: str, image: str, node: str = "", **annotations: str) -> dict[str, Any]:
@@ -227,7 +222,7 @@ def command(stack: Stack, pods: dict[str, str]) -> Command:
         ("trace default/blue-1 default/blue-2", r"result: DELIVERED to default/blue-2 on host-2"),
         ("metrics host-1", r'mizar_agent_ready{host="host-1"} 1.0'),
         ("metrics controller", r'mizar_objects{kind="NetworkHost"} 3.0'),
-        ("rebalance --dry-run", r"(?m)^blue +(control-1|host-1)"),  # a host that was away waits for its place
+        ("rebalance --dry-run", r"(?m)^blue +\S*(control|host)-\d"),  # a host that was away waits for its place
         ("rebalance --vpc blue", r"asked the controller; `mizar status` shows how far it is\n$"),
         ("logs host-1", r'"event": "endpoint added", .*"workload": "default/blue-1"'),
         ("logs controller", r'"event": "started"'),
