@@ -26,9 +26,16 @@ PATIENCE = 60.0  # seconds; a bound for a loaded machine, nothing is measured by
 
 
 @contextlib.contextmanager
-def made(name: str, workers: int = 2, *, control_node: bool = False, listed: tuple[Listed, ...] = ()) -> Iterator[Lab]:
+def made(
+    name: str,
+    workers: int = 2,
+    *,
+    control_node: bool = False,
+    listed: tuple[Listed, ...] = (),
+    chained: tuple[str, ...] = (),
+) -> Iterator[Lab]:
     """Two nodes; VPC blue with subnet front, a /24, is what pods and services get by default, and red has the same
-    addresses. `listed`: what pods may reach outside; the rest as in `cluster.made`."""
+    addresses. `listed`: what pods may reach outside; `chained`: plugins after ours; the rest as in `cluster.made`."""
     cni.build()
     commands.run(["make", "-s", "-C", str(cluster.ROOT / "bpf")], 120.0)
     with cluster.made(name, workers, control_node=control_node) as made:
@@ -46,19 +53,19 @@ def made(name: str, workers: int = 2, *, control_node: bool = False, listed: tup
         store = f"kubernetes:{access}"
         start_controller(made, store, listed)
         for name in made.nodes:
-            start_agent(made, name, store, listed)
+            start_agent(made, name, store, listed, chained)
         # kubectl waits only for what there is
         until(lambda: len(made.get("nodes")["items"]) == len(made.nodes), PATIENCE, "the nodes", pause=0.1)
         made.kubectl("wait", "--for=condition=Ready", "nodes", "--all", "--timeout=60s", timeout=70)
         yield made
 
 
-def fixture(*, control_node: bool = False, listed: tuple[Listed, ...] = ()) -> Any:
+def fixture(*, control_node: bool = False, listed: tuple[Listed, ...] = (), chained: tuple[str, ...] = ()) -> Any:
     """A test module's fixture `lab`: one cluster, as of `made`, for all of its tests."""
 
     @pytest.fixture(scope="module", name="lab")
     def for_module(request: pytest.FixtureRequest) -> Iterator[Lab]:
-        with made(request.module.__name__, control_node=control_node, listed=listed) as found:
+        with made(request.module.__name__, control_node=control_node, listed=listed, chained=chained) as found:
             yield found
 
     return for_module
@@ -73,7 +80,9 @@ def start_controller(lab: Lab, store: str, listed: tuple[Listed, ...] = ()) -> N
     daemons.start(lab.places.controller, "controller", text, netns=lab.places.netns_path(cluster.CONTROL))
 
 
-def start_agent(lab: Lab, host: str, store: str, listed: tuple[Listed, ...] = ()) -> None:
+def start_agent(
+    lab: Lab, host: str, store: str, listed: tuple[Listed, ...] = (), chained: tuple[str, ...] = ()
+) -> None:
     """The agent as a process of the computer in the host's network. What containers have is on the node's machine."""
     places, disk = lab.places.host(host), machines.disk(lab.places, host)
     text = config.dump(
@@ -94,7 +103,7 @@ def start_agent(lab: Lab, host: str, store: str, listed: tuple[Listed, ...] = ()
                 socket=f"/run/mizar/{places.socket.name}",
                 vpc="blue",
                 subnet="front",
-                chained=("portmap",),
+                chained=chained,
                 host_vpc="blue",
             ),
             listed=listed,

@@ -28,7 +28,7 @@ SERVED, DOOR = 8080, 18080
 FLOWS = 20
 
 
-lab = mizar.fixture()
+lab = mizar.fixture(chained=("portmap",))
 
 
 @pytest.fixture(scope="module")
